@@ -1,0 +1,147 @@
+"""Reading the checkpoints of earlier runs, safely and with errors that name the file."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+
+IDENTITY = "meddiff"
+"""Key of a checkpoint under which a module of ours says what it is."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, broken, hostile or of another method."""
+
+
+def identity_of(module: LightningModule) -> dict[str, str]:
+    """What a module writes under :data:`IDENTITY` when it is saved."""
+    from meddiff import __version__
+
+    kind = type(module)
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "version": __version__}
+
+
+def find_checkpoint(path: str | Path, prefer: tuple[str, ...] = ("best", "last")) -> Path:
+    """The checkpoint that a file or a run directory stands for.
+
+    Args:
+        path: A checkpoint, or a run directory with a ``checkpoints`` folder.
+        prefer: Names looked for in a run directory, the first one there wins.
+
+    Raises:
+        CheckpointError: Where there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint or run directory")
+    candidates = [path / "checkpoints" / f"{name}.ckpt" for name in prefer]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    wanted = " or ".join(f"checkpoints/{name}.ckpt" for name in prefer)
+    raise CheckpointError(f"{path}: holds no {wanted}; give a checkpoint file or a run directory")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint without running any code that it may hold.
+
+    Raises:
+        CheckpointError: Where the file is not a checkpoint, is cut short, or holds objects other
+            than tensors and plain values.
+    """
+    path = Path(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = _first_line_with(str(error), "Unsupported", "GLOBAL", "Weights only")
+        raise CheckpointError(
+            f"{path}: refused, it is not a file of tensors and plain values ({reason}). "
+            "Loading it could run code; there is no unsafe fallback. "
+            "Use a checkpoint that meddiff wrote, or a state dict saved with torch.save"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: cannot be read, it is damaged or cut short ({reason})"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint")
+    return checkpoint
+
+
+def class_path_of(checkpoint: dict[str, Any], path: str | Path) -> str:
+    """The class that wrote a checkpoint.
+
+    Raises:
+        CheckpointError: Where the checkpoint does not say.
+    """
+    identity = checkpoint.get(IDENTITY)
+    if not isinstance(identity, dict) or "class_path" not in identity:
+        raise CheckpointError(f"{path}: was not written by a module of meddiff")
+    return str(identity["class_path"])
+
+
+def check_identity(checkpoint: dict[str, Any], expected: type, path: str | Path) -> None:
+    """Stops on the checkpoint of another method.
+
+    Raises:
+        CheckpointError: Names the class that wrote it and the class that was to read it.
+    """
+    written_by = class_path_of(checkpoint, path)
+    if written_by != f"{expected.__module__}.{expected.__qualname__}":
+        raise CheckpointError(
+            f"{path}: was written by {written_by.rpartition('.')[2]}, "
+            f"and the model given is {expected.__qualname__}; "
+            f"give a checkpoint of {expected.__qualname__} or change model.class_path"
+        )
+
+
+def load(path: str | Path, map_location: str | torch.device = "cpu") -> LightningModule:
+    """Loads a finished run, ready for ``sample``, ``segment`` and the like.
+
+    The weights are those to use: of the best checkpoint where the run kept one, else of the last,
+    and averaged ones where EMA was on.
+
+    Args:
+        path: A run directory or a checkpoint.
+        map_location: Where the weights go.
+
+    Returns:
+        The module in evaluation mode.
+
+    Raises:
+        CheckpointError: Where there is no checkpoint, or it does not fit this version's modules.
+    """
+    import meddiff
+
+    file = find_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    class_path = class_path_of(checkpoint, file)
+    # Only our own classes: a checkpoint must not name what is imported.
+    known = {
+        f"{kind.__module__}.{kind.__qualname__}": kind
+        for kind in vars(meddiff).values()
+        if isinstance(kind, type) and issubclass(kind, LightningModule)
+    }
+    if class_path not in known:
+        raise CheckpointError(f"{file}: {class_path} is not a module of this meddiff")
+    arguments = {
+        key: value
+        for key, value in checkpoint["hyper_parameters"].items()
+        if key not in {"_class_path", "_instantiator"}
+    }
+    module: LightningModule = known[class_path](**arguments)
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    return module.to(map_location).eval()
+
+
+def _first_line_with(text: str, *words: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if any(word in line for word in words)), lines[0])
