@@ -1,0 +1,141 @@
+"""The ADM UNet (Dhariwal & Nichol, guided-diffusion) as diffusers' ``UNet2DModel``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+
+def adm_unet(
+    *,
+    image_size: int,
+    in_channels: int,
+    out_channels: int,
+    model_channels: int,
+    channel_mult: Sequence[int],
+    num_res_blocks: int,
+    attention_resolutions: Sequence[int],
+    num_head_channels: int | None = None,
+    dropout: float = 0.0,
+    resblock_updown: bool = True,
+    use_scale_shift_norm: bool = True,
+) -> UNet2DModel:
+    """Builds a UNet that computes the same function as guided-diffusion's.
+
+    Call it as ``unet(x, t).sample``: x has shape (B, in_channels, image_size, image_size), t holds
+    raw time indices 0..999 (float or int) of shape (B,), the result has ``out_channels``. At the
+    start it is exactly 0: the head, the second convolution of each residual block and each
+    attention's projection start at zero.
+
+    Args:
+        image_size: Height and width in pixels.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        model_channels: C, the width of the first level.
+        channel_mult: Width of each level as a multiple of C; the first is 1.
+        num_res_blocks: Residual blocks a level (the decoder has one more).
+        attention_resolutions: Feature map sizes, in pixels, that have attention. One that no level
+            has is without effect, as in guided-diffusion. The middle always has attention.
+        num_head_channels: Channels of an attention head. None: one head over all channels.
+        dropout: Dropout probability inside the residual blocks.
+        resblock_updown: Resample inside residual blocks; else by strided convolutions on the way
+            down, nearest and a convolution on the way up.
+        use_scale_shift_norm: Time scales and shifts the second normalisation; else it is added.
+
+    Raises:
+        ValueError: Where sizes do not fit each other.
+    """
+    from diffusers import UNet2DModel
+
+    widths = [model_channels * multiple for multiple in channel_mult]
+    sizes = _feature_map_sizes(image_size, channel_mult)
+    attends = _attention_levels(image_size, sizes, attention_resolutions)
+    _check_heads(widths, attends, num_head_channels)
+    plain_down = "ResnetDownsampleBlock2D" if resblock_updown else "DownBlock2D"
+    plain_up = "ResnetUpsampleBlock2D" if resblock_updown else "UpBlock2D"
+    resample = "resnet" if resblock_updown else "conv"
+    # All widths, concatenated ones too, are multiples of C: so what divides C divides them all.
+    groups = gcd(32, model_channels)
+    unet = UNet2DModel(
+        sample_size=image_size,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        block_out_channels=tuple(widths),
+        layers_per_block=num_res_blocks,
+        down_block_types=tuple("AttnDownBlock2D" if a else plain_down for a in attends),
+        up_block_types=tuple("AttnUpBlock2D" if a else plain_up for a in reversed(attends)),
+        downsample_type=resample,
+        upsample_type=resample,
+        attention_head_dim=num_head_channels,
+        dropout=dropout,
+        resnet_time_scale_shift="scale_shift" if use_scale_shift_norm else "default",
+        norm_num_groups=groups,
+        # Without it the middle's attention has no normalisation under scale-shift.
+        attn_norm_num_groups=groups,
+        norm_eps=1e-5,
+        # Cosines come first and the frequencies' divisor is C/2.
+        flip_sin_to_cos=True,
+        freq_shift=0,
+    )
+    _zero_residual_branches(unet)
+    return unet
+
+
+def _feature_map_sizes(image_size: int, channel_mult: Sequence[int]) -> list[int]:
+    if not channel_mult or channel_mult[0] != 1:
+        raise ValueError(
+            f"channel_mult: {list(channel_mult)} does not start with 1; "
+            "give the width of the first level as model_channels"
+        )
+    coarsest = 2 ** (len(channel_mult) - 1)
+    if image_size % coarsest:
+        raise ValueError(
+            f"image_size: {image_size} cannot be halved {len(channel_mult) - 1} times, once for "
+            f"each of the {len(channel_mult)} levels of channel_mult; give a multiple of {coarsest}"
+        )
+    return [image_size // 2**level for level in range(len(channel_mult))]
+
+
+def _attention_levels(
+    image_size: int, sizes: list[int], attention_resolutions: Sequence[int]
+) -> list[bool]:
+    for resolution in attention_resolutions:
+        if resolution < 1 or image_size % resolution:
+            raise ValueError(
+                f"attention_resolutions: {resolution} does not divide image_size {image_size}; "
+                f"give feature map sizes in pixels, out of {sizes}"
+            )
+    return [size in attention_resolutions for size in sizes]
+
+
+def _check_heads(widths: list[int], attends: list[bool], num_head_channels: int | None) -> None:
+    if num_head_channels is None:
+        return
+    attended = {width for width, attend in zip(widths, attends, strict=True) if attend}
+    for width in sorted(attended | {widths[-1]}):
+        if width % num_head_channels:
+            raise ValueError(
+                f"num_head_channels: {num_head_channels} does not divide the width {width} of a "
+                "level with attention; give a divisor, or None for one head over all channels"
+            )
+
+
+def _zero_residual_branches(unet: UNet2DModel) -> None:
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.resnet import ResnetBlock2D
+
+    last: list[nn.Module] = [unet.conv_out]
+    for module in unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            last.append(module.conv2)
+        elif isinstance(module, Attention):
+            last.append(module.to_out[0])
+    for layer in last:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
