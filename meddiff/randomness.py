@@ -4,7 +4,7 @@ Every draw in a step comes from a generator keyed by (seed, batches seen in the 
 that was killed and resumed draws what the uninterrupted one would have drawn.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from lightning.pytorch import LightningModule
@@ -52,8 +52,14 @@ def step_generator(module: LightningModule, seed: int) -> torch.Generator:
 
 
 def item_generators(seed: int, index: Tensor | Iterable[int]) -> list[torch.Generator]:
-    """One CPU generator an item, keyed by (seed, index): the result of an item then depends
-    neither on the batch size, nor on the rank, nor on the device.
-    """  # noqa: D205
+    """One CPU generator an item, keyed by (seed, index).
+
+    What is drawn for an item depends neither on the batch size, nor on the rank, nor on the device.
+    """
     indices = index.tolist() if isinstance(index, Tensor) else index
     return [torch.Generator().manual_seed(mix(seed, int(i))) for i in indices]
+
+
+def item_noise(seed: int, index: Tensor | Iterable[int], shape: Sequence[int]) -> Tensor:
+    """Unit Gaussian noise on the CPU, shape (B, *shape), keyed as in :func:`item_generators`."""
+    return torch.stack([torch.randn(*shape, generator=g) for g in item_generators(seed, index)])

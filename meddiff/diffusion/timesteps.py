@@ -1,0 +1,61 @@
+"""Which noise levels a training step sees, and how its losses are weighted."""
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from meddiff.diffusion.schedule import NoiseSchedule
+
+TSampling: TypeAlias = Literal["uniform", "importance"]
+
+
+class TimestepSampler(nn.Module):
+    """Draws t and weighs the loss so that its expectation is that of uniform t with SNR weights.
+
+    ``uniform``: p(t) = 1/T and weight SNR_t (the papers' way). ``importance``:
+    p(t) = 0.5/T + 0.5 SNR_t / sum(SNR) and weight SNR_t / (T p(t)), at most twice the mean SNR
+    (papers/hybrid.md 2c-10); it is for short runs, since SNR weights leave less than one draw in a
+    hundred effective under uniform t.
+
+    Attributes:
+        probabilities: p(t), shape (T,).
+        weights: The weight of the loss at t, shape (T,).
+    """
+
+    probabilities: Tensor
+    weights: Tensor
+    cdf: Tensor
+
+    def __init__(self, schedule: NoiseSchedule, t_sampling: TSampling = "uniform") -> None:
+        super().__init__()
+        if t_sampling not in ("uniform", "importance"):
+            raise ValueError(f"t_sampling: {t_sampling!r} is not one of uniform, importance")
+        snr = schedule.snr.double()
+        uniform = torch.full_like(snr, 1.0 / schedule.timesteps)
+        p = uniform if t_sampling == "uniform" else 0.5 * uniform + 0.5 * snr / snr.sum()
+        values = {
+            "probabilities": p,
+            "weights": snr / (schedule.timesteps * p),
+            "cdf": p.cumsum(0),
+        }
+        for name, value in values.items():
+            self.register_buffer(name, value.float(), persistent=False)
+
+    def sample(self, num: int, generator: torch.Generator) -> Tensor:
+        """Draws time indices, shape (num,), on the generator's device."""
+        return self.at(torch.rand(num, generator=generator, device=generator.device))
+
+    def at(self, quantile: Tensor) -> Tensor:
+        """The time indices at quantiles of p(t) in [0, 1), shape (num,)."""
+        # Inverse transform: torch.multinomial would make the host wait for the device.
+        t = torch.searchsorted(self.cdf, quantile, right=True)
+        return t.clamp(max=len(self.cdf) - 1)
+
+    def fixed(self, index: Tensor) -> Tensor:
+        """The time indices that validation gives to items, shape (B,) as ``index``.
+
+        Multiples of the golden ratio spread any run of indices evenly over the quantiles of p(t),
+        which weights of 4e-5 to 9999 need more than independent draws.
+        """
+        return self.at(((index.double() * 0.6180339887498949) % 1.0).float())

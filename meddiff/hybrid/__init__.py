@@ -1,0 +1,5 @@
+"""Hybrid diffusion: one UNet denoises the image and predicts its mask."""
+
+from meddiff.hybrid.module import HybridDiffusionModule
+
+__all__ = ["HybridDiffusionModule"]

@@ -1,0 +1,68 @@
+"""Joint generation of an image and its mask (papers/hybrid.md, Propositions 1 and 2)."""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from meddiff.diffusion import NoiseSchedule
+from meddiff.protocols import Generators
+
+Solver: TypeAlias = Literal["ode", "sde"]
+FinalSigma: TypeAlias = Literal["zero", "sigma_min"]
+
+_ALGORITHMS = {"ode": "dpmsolver++", "sde": "sde-dpmsolver++"}
+
+
+def solve(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    image_noise: Tensor,
+    mask_start: Tensor,
+    schedule: NoiseSchedule,
+    *,
+    num_inference_steps: int,
+    solver: Solver = "ode",
+    final_sigmas_type: FinalSigma = "zero",
+    generator: Generators = None,
+) -> Tensor:
+    """Integrates z = (x, y) from pure noise with diffusers' multistep DPM-Solver++ of order 2.
+
+    Both parts follow the same linear equation, and the prediction E[z | x_t] depends on the image
+    part alone, so one solver moves both and y_T may be anything.
+
+    Args:
+        predict: Maps x_t (B, C, H, W) and t (B,) to E[z | x_t], shape (B, C + K, H, W).
+        image_noise: x_T, shape (B, C, H, W).
+        mask_start: y_T, shape (B, K, H, W); K may be 0.
+        schedule: The schedule of training.
+        num_inference_steps: Calls of ``predict``.
+        solver: ``ode`` for Proposition 2, ``sde`` for Proposition 1.
+        final_sigmas_type: ``zero`` returns the prediction of the last call itself; ``sigma_min``
+            stops at the smallest noise of the schedule.
+        generator: The noise of Proposition 1.
+
+    Returns:
+        z at the end, float32, shape (B, C + K, H, W).
+    """
+    from diffusers import DPMSolverMultistepScheduler
+
+    if solver not in _ALGORITHMS:
+        raise ValueError(f"solver: {solver!r} is not one of {', '.join(_ALGORITHMS)}")
+    scheduler = DPMSolverMultistepScheduler(
+        num_train_timesteps=schedule.timesteps,
+        beta_start=schedule.beta_start,
+        beta_end=schedule.beta_end,
+        beta_schedule="linear",
+        prediction_type="sample",
+        solver_order=2,
+        algorithm_type=_ALGORITHMS[solver],
+        final_sigmas_type=final_sigmas_type,
+    )
+    scheduler.set_timesteps(num_inference_steps, device=image_noise.device)
+    channels = image_noise.shape[1]
+    z = torch.cat([image_noise, mask_start], dim=1).float()
+    for t in scheduler.timesteps:
+        z_hat = predict(z[:, :channels], t.expand(len(z))).float()
+        z = scheduler.step(z_hat, t, z, generator=generator, return_dict=False)[0]
+    return z

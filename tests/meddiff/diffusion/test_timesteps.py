@@ -1,0 +1,52 @@
+"""Importance sampling of t (papers/hybrid.md 2c-10)."""
+
+import pytest
+import torch
+
+from meddiff.diffusion import NoiseSchedule, TimestepSampler
+
+
+def test_uniform_weights_are_the_snr() -> None:
+    schedule = NoiseSchedule()
+    sampler = TimestepSampler(schedule)
+    torch.testing.assert_close(sampler.weights, schedule.snr, rtol=1e-5, atol=0)
+
+
+def test_the_published_shares_of_the_weights() -> None:
+    snr = NoiseSchedule().snr.double()
+    assert snr.mean().item() == pytest.approx(31, abs=0.5)
+    assert (snr[0] / snr.sum()).item() == pytest.approx(0.32, abs=0.005)
+    assert (snr[:21].sum() / snr.sum()).item() == pytest.approx(0.89, abs=0.005)
+
+
+def test_importance_weights_are_at_most_61_9_and_keep_the_expected_loss() -> None:
+    schedule = NoiseSchedule()
+    sampler = TimestepSampler(schedule, "importance")
+    assert sampler.weights.max().item() == pytest.approx(61.9, abs=0.05)
+    assert sampler.probabilities.sum().item() == pytest.approx(1.0, abs=1e-5)
+    loss = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    uniform = (schedule.snr * loss).mean()
+    importance = (sampler.probabilities * sampler.weights * loss).sum()
+    torch.testing.assert_close(importance, uniform, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("t_sampling", ["uniform", "importance"])
+def test_draws_follow_the_probabilities(t_sampling: str) -> None:
+    sampler = TimestepSampler(NoiseSchedule(), t_sampling)  # type: ignore[arg-type]
+    t = sampler.sample(400_000, torch.Generator().manual_seed(0))
+    assert t.min() >= 0
+    assert t.max() <= 999
+    counts = torch.bincount(t, minlength=1000) / len(t)
+    for window in (slice(0, 1), slice(0, 21), slice(500, 1000)):
+        expected = sampler.probabilities[window].sum().item()
+        assert counts[window].sum().item() == pytest.approx(expected, abs=0.003)
+
+
+def test_a_quantile_of_one_stays_in_range() -> None:
+    sampler = TimestepSampler(NoiseSchedule(), "importance")
+    assert sampler.at(torch.tensor([0.0, 0.999999999, 1.0])).tolist() == [0, 999, 999]
+
+
+def test_an_unknown_law_is_named() -> None:
+    with pytest.raises(ValueError, match="t_sampling: 'cosine'"):
+        TimestepSampler(NoiseSchedule(), "cosine")  # type: ignore[arg-type]

@@ -1,0 +1,60 @@
+"""Checkpoints are read safely, and errors name the file."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+import meddiff
+from meddiff import HybridDiffusionModule
+from meddiff.checkpoint import CheckpointError, check_identity, find_checkpoint, read_checkpoint
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (eval, ("open('owned', 'w').close()",))
+
+
+def test_a_hostile_pickle_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {}, "payload": Hostile()}, "bad.ckpt")
+    Path("plain.ckpt").write_bytes(pickle.dumps(Hostile()))
+    for name in ("bad.ckpt", "plain.ckpt"):
+        with pytest.raises(CheckpointError, match=rf"{name}: refused.*no unsafe fallback"):
+            read_checkpoint(name)
+    assert not Path("owned").exists()
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "cut.ckpt"
+    torch.save({"a": torch.zeros(1000)}, file)
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match=r"cut\.ckpt.*damaged or cut short"):
+        read_checkpoint(file)
+
+
+def test_a_run_directory_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    with pytest.raises(CheckpointError, match=r"holds no checkpoints/best\.ckpt"):
+        find_checkpoint(tmp_path)
+    (folder / "last.ckpt").touch()
+    assert find_checkpoint(tmp_path) == folder / "last.ckpt"
+    (folder / "best.ckpt").touch()
+    assert find_checkpoint(tmp_path) == folder / "best.ckpt"
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        find_checkpoint(tmp_path / "other")
+
+
+def test_checkpoints_of_others_are_named(tmp_path: Path) -> None:
+    other = {"meddiff": {"class_path": "meddiff.dkdm.module.DKDMModule", "version": "1"}}
+    with pytest.raises(CheckpointError, match="written by DKDMModule.*HybridDiffusionModule"):
+        check_identity(other, HybridDiffusionModule, "run")
+    with pytest.raises(CheckpointError, match="not written by a module of meddiff"):
+        check_identity({}, HybridDiffusionModule, "run")
+    torch.save({"meddiff": {"class_path": "os.system", "version": "1"}}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match=r"os\.system is not a module of this meddiff"):
+        meddiff.load(tmp_path / "x.ckpt")
