@@ -1,1 +1,28 @@
-"""What watches a run."""
+"""What watches a run: averages, checkpoints, metrics, pictures, predictions, speed and guards."""
+
+from callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from callbacks.ema import EMACallback, ema_weights
+from callbacks.files import AtomicCheckpointIO
+from callbacks.guard import NonFiniteGuard, NonFiniteLossError
+from callbacks.metrics import SegmentationMetrics
+from callbacks.performance import Performance
+from callbacks.predictions import PredictionWriter
+from callbacks.preemption import Preemption
+from callbacks.samples import SampleGrid
+from callbacks.throughput import Throughput
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "BestCheckpoint",
+    "EMACallback",
+    "LastCheckpoint",
+    "NonFiniteGuard",
+    "NonFiniteLossError",
+    "Performance",
+    "PredictionWriter",
+    "Preemption",
+    "SampleGrid",
+    "SegmentationMetrics",
+    "Throughput",
+    "ema_weights",
+]

@@ -1,0 +1,124 @@
+"""Leaving in good order where the machine is taken away."""
+
+import os
+import signal
+import subprocess
+import threading
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from callbacks.checkpoints import LastCheckpoint
+
+
+class Preemption(Checkpoint):
+    """On SIGTERM or SIGUSR1, saves ``last.ckpt`` at the end of the batch and ends the process.
+
+    The exit code is 128 plus the signal's number: 143 for SIGTERM. On SIGUSR1 inside a SLURM job
+    (``#SBATCH --signal=USR1@300``) the job is put back into the queue first.
+
+    A handler only sets a flag. Lightning's own handlers save, or talk to other processes, in the
+    middle of whatever the program was doing; it sets them after ``on_fit_start``, and this callback
+    replaces them at the next hook. After training Lightning puts back those from before.
+
+    It is a ``Checkpoint`` because Lightning runs these after all other callbacks: everything has
+    then seen the batch.
+
+    Args:
+        every_n_steps: In a run of several processes, optimiser steps between two times that they
+            ask each other for a signal, which waits for the device. One process alone looks after
+            every step.
+
+    Raises:
+        ValueError: Where it is not at least 1.
+    """
+
+    def __init__(self, every_n_steps: int = 10) -> None:
+        super().__init__()
+        if every_n_steps < 1:
+            raise ValueError(f"preemption.every_n_steps: {every_n_steps} is not at least 1")
+        self.every_n_steps = every_n_steps
+        self._received = 0
+        self._last_step_seen = 0
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replaces Lightning's handlers."""
+        self._install()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replaces Lightning's handlers.
+
+        Raises:
+            SystemExit: Where SIGTERM came while Lightning's handler was still in place.
+        """
+        self._last_step_seen = trainer.global_step
+        self._install()
+        if trainer.received_sigterm:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def _install(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # Python allows no other
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Saves and leaves where a signal came.
+
+        Raises:
+            SystemExit: Where a signal came.
+        """
+        before, now = self._last_step_seen, trainer.global_step
+        self._last_step_seen = now
+        if now == before:  # half an optimiser step cannot be saved
+            return
+        if trainer.world_size > 1:
+            if now // self.every_n_steps == before // self.every_n_steps:
+                return
+            received = max(_from_all_processes(trainer, self._received))
+        else:
+            received = self._received
+        if received:
+            self._leave(trainer, signal.Signals(received))
+
+    def _leave(self, trainer: Trainer, received: signal.Signals) -> None:
+        rank_zero_info(f"{received.name}: saving at step {trainer.global_step} and stopping")
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, LastCheckpoint):
+                callback.save(trainer)
+        if trainer.is_global_zero and received == signal.SIGUSR1:
+            _requeue()
+        # Lightning's launcher kills the first process five seconds after another one failed.
+        raise SystemExit(128 + received if trainer.is_global_zero else 0)
+
+
+def _from_all_processes(trainer: Trainer, own: int) -> list[int]:
+    gathered = trainer.strategy.all_gather(torch.tensor(own, device=trainer.strategy.root_device))
+    return [int(number) for number in gathered.tolist()]
+
+
+def _requeue() -> None:
+    """Puts the SLURM job, if this is one, back into the queue."""
+    job = os.environ.get("SLURM_JOB_ID")
+    array_job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array_job is not None:
+        job = f"{array_job}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    if job is None:
+        return
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        rank_zero_warn(f"SLURM job {job} could not be requeued ({error}); submit it again")

@@ -1,0 +1,170 @@
+"""Pictures of what the module makes, while it is trained."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from callbacks.distributed import gather_rows
+from callbacks.ema import ema_weights
+from callbacks.pictures import TRUTH, draw_outlines, grid_of, to_rgb, write_png
+from meddiff.protocols import SupportsSampling, SupportsSegmentation, can_sample, can_segment
+from meddiff.randomness import item_generators
+
+
+class SampleGrid(Callback):
+    """Every N steps, and at the end of training, draws a grid of samples.
+
+    - ``samples/step-<step>.png``: images from fixed noise, with the outlines of their masks where
+      the module makes masks;
+    - ``samples/segment-<step>.png``: validation images, evenly spread over the set, with the
+      predicted outlines (a colour a class) over the true ones (white).
+
+    Both use the averaged weights where there are any, go to TensorBoard and W&B where these are on,
+    and leave training as it was: no random number that training draws depends on them. Each process
+    makes its share. A file that is there already is kept.
+
+    Args:
+        every_n_steps: Optimiser steps between two grids.
+        num: Pictures in a grid; 0 draws none.
+        seed: Seed of the noise.
+
+    Raises:
+        ValueError: Where an argument is out of its range.
+    """
+
+    def __init__(self, every_n_steps: int = 1000, num: int = 16, seed: int = 0) -> None:
+        super().__init__()
+        if every_n_steps < 1:
+            raise ValueError(f"samples.every_n_steps: {every_n_steps} is not at least 1")
+        if num < 0:
+            raise ValueError(f"samples.num: {num} is negative")
+        self.every_n_steps = every_n_steps
+        self.num = num
+        self.seed = seed
+        self._last_step_seen = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes where the run stands."""
+        self._last_step_seen = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Draws where a multiple of N was reached."""
+        before, now = self._last_step_seen, trainer.global_step
+        self._last_step_seen = now
+        if now // self.every_n_steps > before // self.every_n_steps:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the final weights."""
+        self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self.num:
+            return
+        with (
+            torch.no_grad(),
+            isolate_rng(),
+            _evaluation_mode(module),
+            ema_weights(trainer),
+            trainer.precision_plugin.forward_context(),
+        ):
+            if can_sample(module) and _is_missing(trainer, "step"):
+                _publish(trainer, "step", self._sampled(trainer, module))
+            if can_segment(module) and _is_missing(trainer, "segment"):
+                tiles = self._segmented(trainer, module)
+                if tiles is not None:
+                    _publish(trainer, "segment", tiles)
+
+    def _sampled(self, trainer: Trainer, module: SupportsSampling) -> Tensor:
+        own = _share(trainer, list(range(self.num)))
+        made = module.sample(len(own), generator=item_generators(self.seed, own))
+        tiles = to_rgb(made["image"])
+        if "mask" in made:
+            tiles = draw_outlines(tiles, made["mask"])
+        return _joined(trainer, tiles, self.num)
+
+    def _segmented(self, trainer: Trainer, module: SupportsSegmentation) -> Tensor | None:
+        loader = _validation_loader(trainer)
+        if loader is None:
+            return None
+        size = len(loader.dataset)  # type: ignore[arg-type]
+        num = min(self.num, size)
+        spread = [item * size // num for item in range(num)]
+        own = [loader.dataset[item] for item in _share(trainer, spread)]
+        batch = trainer.precision_plugin.convert_input(loader.collate_fn(own))
+        batch = trainer.strategy.batch_to_device(batch)
+        if "mask" not in batch:
+            return None
+        predicted = module.segment(batch["image"]).argmax(dim=1)
+        tiles = draw_outlines(to_rgb(batch["image"]), batch["mask"], TRUTH)
+        return _joined(trainer, draw_outlines(tiles, predicted), num)
+
+
+def _share(trainer: Trainer, items: list[int]) -> list[int]:
+    """Every world-th item, as many on each process: some get a first item again."""
+    per_process = -(-len(items) // trainer.world_size)
+    places = [trainer.global_rank + n * trainer.world_size for n in range(per_process)]
+    return [items[place % len(items)] for place in places]
+
+
+def _joined(trainer: Trainer, own: Tensor, num: int) -> Tensor:
+    """All shares in the order of the items, without the repeated ones."""
+    gathered = gather_rows(trainer, own)
+    by_rank = gathered.reshape(trainer.world_size, -1, *gathered.shape[1:])
+    return by_rank.transpose(0, 1).flatten(0, 1)[:num]
+
+
+def _validation_loader(trainer: Trainer) -> DataLoader[Any] | None:
+    loaders = trainer.val_dataloaders
+    first = loaders[0] if isinstance(loaders, list) and loaders else loaders
+    return first if isinstance(first, DataLoader) and len(first) else None
+
+
+def _file(trainer: Trainer, kind: str) -> Path:
+    folder = Path(trainer.default_root_dir) / "samples"
+    return folder / f"{kind}-{trainer.global_step:08d}.png"
+
+
+def _is_missing(trainer: Trainer, kind: str) -> bool:
+    """Whether the first process has no such file; the same answer on all."""
+    return not trainer.strategy.broadcast(_file(trainer, kind).is_file())
+
+
+def _publish(trainer: Trainer, kind: str, tiles: Tensor) -> None:
+    if not trainer.is_global_zero:
+        return
+    picture = grid_of(tiles.cpu())
+    write_png(_file(trainer, kind), picture)
+    name = "samples" if kind == "step" else "segmentations"
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, picture, trainer.global_step)
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(name, [picture.permute(1, 2, 0).numpy()], step=trainer.global_step)
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and each part's own mode again after (frozen parts stay frozen)."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

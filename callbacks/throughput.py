@@ -1,0 +1,107 @@
+"""How fast a run trains, and what it waits for."""
+
+import time
+from typing import Any
+
+import psutil
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.data import extract_batch_size
+
+
+class Throughput(Callback):
+    """Logs speed, time lost to waiting for data, and memory, every N batches.
+
+    - ``perf/images_per_s``: training images of all processes a second. Validation and the saving of
+      checkpoints do not count, nor does the first batch of a run.
+    - ``perf/data_wait``: share of that time, 0 to 1, from the end of a batch to the start of the
+      next.
+    - ``perf/memory_mb``: on a GPU the peak that tensors took, on a CPU the memory of the process,
+      in MiB.
+
+    Nothing waits for the device; the averages over N batches are right because a GPU runs only a
+    few steps behind.
+
+    Args:
+        every_n_steps: Batches between two rows.
+
+    Raises:
+        ValueError: Where it is not at least 1.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        super().__init__()
+        if every_n_steps < 1:
+            raise ValueError(f"throughput.every_n_steps: {every_n_steps} is not at least 1")
+        self.every_n_steps = every_n_steps
+        self._batch_ended: float | None = None
+        self._batch_started = 0.0
+        self._warm = False
+        self._forget_window()
+
+    def _forget_window(self) -> None:
+        self._batches = 0
+        self._images = 0
+        self._seconds = 0.0
+        self._waited = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins anew."""
+        self._batch_ended = None
+        self._warm = False
+        self._forget_window()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leaves the validation out of the wait for data."""
+        self._batch_ended = None
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Leaves the saving out of the wait for data."""
+        self._batch_ended = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts the wait for this batch."""
+        self._batch_started = time.perf_counter()
+        if self._batch_ended is not None:
+            wait = self._batch_started - self._batch_ended
+            self._waited += wait
+            self._seconds += wait
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Counts the batch and, every N, logs."""
+        now = time.perf_counter()
+        self._batch_ended = now
+        if not self._warm:  # the first batch compiles, allocates and tunes
+            self._warm = True
+            return
+        self._batches += 1
+        self._images += extract_batch_size(batch)
+        self._seconds += now - self._batch_started
+        if self._batches < self.every_n_steps:
+            return
+        figures = {
+            "perf/images_per_s": self._images * trainer.world_size / self._seconds,
+            "perf/data_wait": self._waited / self._seconds,
+            "perf/memory_mb": _memory(pl_module.device) / 2**20,
+        }
+        self._forget_window()
+        for logger in trainer.loggers:
+            # Lightning numbers the row of the first step 0.
+            logger.log_metrics(figures, step=trainer.global_step - 1)
+
+
+def _memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return float(psutil.Process().memory_info().rss)
