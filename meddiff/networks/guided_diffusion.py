@@ -152,7 +152,7 @@ def _module(name: str, module: nn.Module) -> Iterator[_Layer]:
             yield _Layer(f"{name}.skip_connection", [module.conv_shortcut])
     else:
         operation = "op" if isinstance(module, Downsample2D) else "conv"
-        yield _Layer(f"{name}.{operation}", [module.conv])
+        yield _Layer(f"{name}.{operation}", [module.get_submodule("conv")])
 
 
 def _packed_shape(parameters: list[Tensor]) -> tuple[int, ...]:
