@@ -1,0 +1,27 @@
+"""What several test packages share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("MEDDIFF_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; MEDDIFF_SHARED_DATA names another folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def isic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom ISIC 2018 of 24 training images in the official layout."""
+    from data_modules.registry import write_phantom
+
+    root = tmp_path_factory.mktemp("isic")
+    write_phantom("isic", root, num=24, seed=0)
+    return root
