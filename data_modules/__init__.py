@@ -1,1 +1,19 @@
-"""Files on disk to batches."""
+"""Files on disk to batches.
+
+The data modules are imported here, so that a config can name a class without its module.
+"""
+
+from data_modules.batch import Batch
+from data_modules.errors import CorruptImageError, DataError
+from data_modules.image_mask_folder import ImageMaskFolderDataModule
+from data_modules.isic import ISICDataModule
+from data_modules.noise import NoiseDataModule
+
+__all__ = [
+    "Batch",
+    "CorruptImageError",
+    "DataError",
+    "ISICDataModule",
+    "ImageMaskFolderDataModule",
+    "NoiseDataModule",
+]

@@ -1,0 +1,200 @@
+"""Folders to pairs of image and mask, and what is wrong with them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from data_modules.errors import DataError
+from data_modules.io import IMAGE_SUFFIXES
+
+Kind: TypeAlias = Literal[
+    "missing", "unreadable", "unpaired", "size", "values", "duplicate", "leak", "split"
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a data set.
+
+    Attributes:
+        kind: What sort of problem it is.
+        path: File or folder, relative to the root.
+        text: What is wrong, and how to fix it where that is not plain.
+    """
+
+    kind: Kind
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image and, where there is one, its mask.
+
+    Attributes:
+        image: Path relative to the root, with forward slashes.
+        mask: The same of the mask.
+        group: What must not be torn apart by a split: patient, lesion or slide, else the image.
+    """
+
+    image: str
+    mask: str | None
+    group: str
+
+
+@dataclass
+class Part:
+    """The items of one image folder.
+
+    Attributes:
+        items: In alphabetical order.
+        problems: Unpaired files, missing folder of masks.
+        labelled: Whether there is a folder of masks.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    labelled: bool = False
+
+
+class Exclusion:
+    """The names that a user leaves out.
+
+    Args:
+        file: Text file with a relative path or a stem a line; ``#`` starts a comment. None: nothing
+            is left out.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+
+    def __init__(self, file: str | None) -> None:
+        self.file = file
+        self.names: set[str] = set()
+        self._used: set[str] = set()
+        if file is None:
+            return
+        try:
+            lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"data.init_args.exclude_file: {file} cannot be read ({error}); expected a text "
+                "file with one image name a line."
+            ) from error
+        stripped = (line.split("#", 1)[0].strip().replace("\\", "/") for line in lines)
+        self.names = {name.removeprefix("./") for name in stripped if name}
+
+    def covers(self, *candidates: str) -> bool:
+        """Whether one of the names of a file (paths with or without suffix, stems) is listed."""
+        hit = self.names.intersection(candidates)
+        self._used |= hit
+        return bool(hit)
+
+    def require_all_used(self) -> None:
+        """Raises DataError for names that no file has: a typing error would hide a bad file."""
+        unused = sorted(self.names - self._used)
+        if unused:
+            more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+            raise DataError(
+                f"data.init_args.exclude_file: {self.file} lists {', '.join(unused[:3])}{more}, "
+                "which match no file. Expected paths relative to root, or names without suffix."
+            )
+
+
+def find_files(
+    root: Path, folder: str, ignore: Callable[[str], bool] = lambda stem: False
+) -> list[str]:
+    """Image files below a folder, relative to the root, sorted, without hidden and ignored ones."""
+    base = root / folder
+    found = []
+    for path in base.rglob("*"):
+        inside = path.relative_to(base)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.suffix.lower() not in IMAGE_SUFFIXES or hidden or ignore(path.stem):
+            continue
+        if path.is_file():
+            found.append(path.relative_to(root).as_posix())
+    return sorted(found)
+
+
+def pair(
+    root: Path,
+    images: str,
+    masks: str,
+    *,
+    mask_suffix: str,
+    exclusion: Exclusion,
+    group_of: Callable[[str], str],
+    ignore: Callable[[str], bool] = lambda stem: False,
+) -> Part:
+    """Pairs the images of one folder with the masks of another.
+
+    ``images/a/x.jpg`` belongs to ``masks/a/x<mask_suffix>.png``: the path inside the folder
+    decides, without its suffix, and upper and lower case of ``mask_suffix`` do not.
+
+    Args:
+        root: Paths are given relative to it.
+        images: Folder of images below the root.
+        masks: Folder of masks below the root; it need not be there.
+        mask_suffix: What a mask's name has more than its image's.
+        exclusion: What the user leaves out.
+        group_of: Gives the group of an image from its path inside the folder, without suffix.
+        ignore: Tells by its stem whether a file is no image of the data set.
+    """
+    part = Part(labelled=(root / masks).is_dir())
+    by_key = _by_key(find_files(root, images, ignore), images, "", part)
+    masks_by_key = (
+        _by_key(find_files(root, masks, ignore), masks, mask_suffix, part) if part.labelled else {}
+    )
+    for key in sorted(by_key.keys() | masks_by_key.keys()):
+        image, mask = by_key.get(key), masks_by_key.get(key)
+        if exclusion.covers(*_names(key, image, mask)):
+            continue
+        if image is None:
+            part.problems.append(
+                Problem("unpaired", str(mask), f"a mask without an image in {images}/")
+            )
+            continue
+        part.items.append(Item(image, mask, group_of(key)))
+        if mask is None and part.labelled:
+            wanted = f"{masks}/{key}{mask_suffix}.png"
+            part.problems.append(Problem("unpaired", image, f"an image without its mask {wanted}"))
+    excluded = exclusion.names
+    part.problems = [p for p in part.problems if not excluded.intersection(_names(p.path, p.path))]
+    if not part.labelled:
+        text = f"missing folder: the masks of {len(part.items)} images in {images}/"
+        part.problems.append(Problem("missing", f"{masks}/", text))
+    return part
+
+
+def _names(key: str, *files: str | None) -> set[str]:
+    """What a user may call an item: its key or stem, and its files with or without suffix."""
+    names = {key, key.rsplit("/", 1)[-1]}
+    for file in files:
+        if file is not None:
+            path = Path(file)
+            names |= {file, path.with_suffix("").as_posix(), path.name, path.stem}
+    return names
+
+
+def _by_key(files: Iterable[str], folder: str, suffix: str, part: Part) -> dict[str, str]:
+    """Files by their path inside the folder without suffixes; two of one key are a problem."""
+    found: dict[str, str] = {}
+    for file in files:
+        key = Path(file).with_suffix("").relative_to(folder).as_posix()
+        if suffix:
+            if not key.lower().endswith(suffix.lower()):
+                text = f"is no mask: the name does not end in {suffix!r}"
+                part.problems.append(Problem("unpaired", file, text))
+                continue
+            key = key[: -len(suffix)]
+        if key in found:
+            text = f"has the same name as {found[key]}; remove one of them"
+            part.problems.append(Problem("duplicate", file, text))
+            continue
+        found[key] = file
+    return found
