@@ -1,0 +1,202 @@
+"""Config files before they are parsed: where they are found, and what the parser lets pass."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from lightning_app.errors import UsageError, did_you_mean
+
+LINKED = {
+    "image_size": "data.init_args.image_size",
+    "num_classes": "data.init_args.num_classes",
+    "in_channels": "data.init_args.in_channels",
+    "seed": "seed_everything",
+}
+"""Arguments of the model that come from another key."""
+
+
+@dataclass
+class Given:
+    """What was given on the command line.
+
+    Args:
+        args: The arguments, with the path of each config file as it was found.
+        files: Those config files, in their order.
+        contents: What they hold.
+    """
+
+    args: list[str]
+    files: list[Path] = field(default_factory=list)
+    contents: list[dict[str, Any]] = field(default_factory=list)
+
+    def option(self, name: str) -> str | None:
+        """The value that was given last for ``--name``."""
+        values = [value for option, value in _options(self.args) if option == f"--{name}"]
+        return values[-1] if values else None
+
+    def keys(self) -> Iterator[tuple[str, str]]:
+        """All keys that were given, each with where."""
+        for path, content in zip(self.files, self.contents, strict=True):
+            yield from ((key, str(path)) for key in _leaves(content))
+        for option, _ in _options(self.args):
+            yield option.removeprefix("--"), "the command line"
+
+
+def read_given(args: list[str]) -> Given:
+    """Finds and reads the config files among the arguments.
+
+    Raises:
+        UsageError: For a file that is nowhere, is no YAML, or has a key twice.
+    """
+    given = Given([])
+    awaited = False
+    for arg in args:
+        option, equals, value = arg.partition("=")
+        if awaited or (equals and option in ("--config", "-c")):
+            path = find_config(arg if awaited else value)
+            given.files.append(path)
+            given.contents.append(read_yaml(path))
+            given.args.append(str(path) if awaited else f"{option}={path}")
+            awaited = False
+        else:
+            awaited = arg in ("--config", "-c")
+            given.args.append(arg)
+    if awaited:
+        raise UsageError("--config: give a file, e.g. --config configs/hybrid_isic.yaml")
+    return given
+
+
+def carried_configs() -> Path:
+    """The configs that come with the package, or those of the source tree."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def find_config(name: str) -> Path:
+    """A config file, or the carried one where there is none of that path.
+
+    Raises:
+        UsageError: Where neither exists; names the nearest carried config.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    folder = carried_configs()
+    wanted = name.removeprefix("./").removeprefix("configs/")
+    for candidate in (wanted, f"{wanted}.yaml"):
+        if (folder / candidate).is_file():
+            return folder / candidate
+    carried = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.yaml"))
+    near = difflib.get_close_matches(f"{wanted.removesuffix('.yaml')}.yaml", carried, n=1)
+    hint = f"; did you mean configs/{near[0]}?" if near else ""
+    listed = ", ".join(carried) or "none"
+    raise UsageError(f"--config {name}: no such file{hint}\nConfigs that come along: {listed}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a config file; a key that stands there twice is an error, not silently the last one.
+
+    Raises:
+        UsageError: Names file and line.
+    """
+    try:
+        text = path.read_text()
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UsageError(f"{path}{line}: is not YAML: {problem}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: holds a {type(content).__name__}, not keys with values")
+    _check_duplicates(tree, path, "")
+    return content
+
+
+def _check_duplicates(node: Any, path: Path, prefix: str) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _check_duplicates(child, path, prefix)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = f"{prefix}{key.value}", key.start_mark.line + 1
+        if name in lines:
+            raise UsageError(f"{path}:{line}: {name} is given twice, first in line {lines[name]}")
+        lines[name] = line
+        _check_duplicates(value, path, f"{name}.")
+
+
+def check_links(given: Given, config: Namespace) -> None:
+    """Stops on an argument of the model that another key would silently replace.
+
+    Raises:
+        UsageError: Names both keys.
+    """
+    for key, where in given.keys():
+        section, _, rest = key.partition(".")
+        source = LINKED.get(rest.removeprefix("init_args."))
+        if section == "model" and source is not None and source in config:
+            raise UsageError(f"{key} (in {where}): comes from {source}; give --{source} instead")
+        if key in ("data.init_args.seed", "data.seed"):
+            raise UsageError(f"{key} (in {where}): comes from seed_everything; give that instead")
+
+
+def check_sections(given: Given, known: set[str], arguments: dict[str, set[str]]) -> None:
+    """Stops on an unknown key without a value, which the parser lets pass.
+
+    Args:
+        given: What was given.
+        known: All keys of the parser.
+        arguments: Init arguments of the chosen ``model`` and ``data`` classes.
+
+    Raises:
+        UsageError: Names the key and the nearest right one.
+    """
+    for path, content in zip(given.files, given.contents, strict=True):
+        for key in _empty(content):
+            section, *rest = key.split(".")
+            if section in arguments and len(rest) == 2 and rest[0] == "init_args":
+                names, name = arguments[section], rest[1]
+            elif section in arguments:
+                continue
+            else:
+                names, name = known | {part.split(".")[0] for part in known}, key
+            if names and name not in names:
+                raise UsageError(f"{key} (in {path}): no such key{did_you_mean(name, names)}")
+
+
+def _options(args: list[str]) -> Iterator[tuple[str, str]]:
+    for position, arg in enumerate(args):
+        if arg.startswith("--"):
+            option, equals, value = arg.partition("=")
+            following = args[position + 1] if position + 1 < len(args) else ""
+            yield option, value if equals else following
+
+
+def _leaves(content: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(content, dict) and content:
+        for key, value in content.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix
+
+
+def _empty(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, dict) and value:
+            yield from _empty(value, name)
+        elif value is None or value == {}:
+            yield name

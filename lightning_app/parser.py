@@ -1,0 +1,151 @@
+"""The parser of the command: jsonargparse's errors in few words, with the nearest right name."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lightning_app.config_files import Given
+from lightning_app.errors import UsageError, did_you_mean
+
+BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+
+
+class MedDiffParser(LightningArgumentParser):
+    """A parser that raises its errors instead of printing its usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # argparse would take --trainer.max_step for --trainer.max_steps, or for another key.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises the error of the parser.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(message) from ex
+
+
+def subclasses(base: type) -> dict[str, type]:
+    """The concrete subclasses that can be named, by their short names."""
+    found = {}
+    for kind in base.__subclasses__():
+        if not kind.__module__.startswith(("lightning.", "pytorch_lightning.")):
+            if not kind.__name__.startswith("_"):
+                found[kind.__name__] = kind
+            found |= subclasses(kind)
+    return found
+
+
+def known_keys(parser: LightningArgumentParser) -> set[str]:
+    """All keys of a parser."""
+    return {action.dest for action in parser._actions}
+
+
+def init_arguments(name: str | None, base: type) -> set[str]:
+    """Arguments of a class named in a config; empty where that is unknown or takes any."""
+    kind = subclasses(base).get((name or "").rpartition(".")[2])
+    if kind is None:
+        return set()
+    parameters = inspect.signature(kind).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return set()
+    return set(parameters)
+
+
+def chosen_class(given: Given, section: str) -> str | None:
+    """The class that was given for ``model`` or ``data``, as it was written."""
+    for name in (f"{section}.class_path", section):
+        if (value := given.option(name)) is not None and not value.endswith(".yaml"):
+            return value
+    for content in reversed(given.contents):
+        value = content.get(section)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, dict) and "class_path" in value:
+            return str(value["class_path"])
+    return None
+
+
+def in_few_words(message: str, given: Given, keys: Iterable[str]) -> str:
+    """An error of jsonargparse as a user needs it.
+
+    Args:
+        message: What the parser said.
+        given: What was given.
+        keys: All keys of the parser.
+    """
+    message = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1", message).strip()
+    if match := re.search(r"Expected a dot import path string: (\S+)", message):
+        return _unknown_class(match.group(1), given)
+    if match := re.search(r"[Oo]ption '(\S+)' is not accepted|accept option '(\S+)'", message):
+        return _unknown_key(match.group(1) or match.group(2), given, keys)
+    if match := re.match(r"unrecognized arguments: --([^\s=]+)", message):
+        return _unknown_key(match.group(1), given, keys)
+    if match := re.match(r"the following arguments are required: (.+)", message):
+        names = re.sub(r"\b(?:fit|validate|test|predict)\.", "", match.group(1))
+        return (
+            f"{names}: not given\nGive a config, e.g. --config configs/hybrid_isic.yaml, or a run: "
+            "--ckpt_path RUN_DIR"
+        )
+    if match := re.match(r'Parser key "([\w.]+)":\s*(.+)', message, re.DOTALL):
+        return f"{_full_key(match.group(1), given)}: {_first_reason(match.group(2))}"
+    return message
+
+
+def _unknown_class(name: str, given: Given) -> str:
+    section = next((part for part in BASES if chosen_class(given, part) == name), "class_path")
+    names = [
+        kind
+        for part, base in BASES.items()
+        if section in (part, "class_path")
+        for kind in subclasses(base)
+    ]
+    return (
+        f"{section}: no class {name!r}{did_you_mean(name, names)}\n"
+        f"Known: {', '.join(sorted(names))}; others by their full path, e.g. my_package.MyModule"
+    )
+
+
+def _unknown_key(key: str, given: Given, keys: Iterable[str]) -> str:
+    """Names an unknown key in full, where it was given, and the nearest known one."""
+    candidates = set(keys)
+    for section, base in BASES.items():
+        name = chosen_class(given, section)
+        candidates |= {f"{section}.init_args.{arg}" for arg in init_arguments(name, base)}
+    full, where = next(
+        ((k, w) for k, w in given.keys() if k == key or k.endswith(f".{key}")),
+        (key, "the command line"),
+    )
+    section, _, rest = full.partition(".")
+    if section in BASES and not rest.startswith("init_args."):
+        full = f"{section}.init_args.{rest}"
+    return f"{full} (in {where}): no such key{did_you_mean(full, candidates)}"
+
+
+def _full_key(key: str, given: Given) -> str:
+    return next((full for full, _ in given.keys() if full.endswith(f".{key}")), key)
+
+
+def _first_reason(text: str) -> str:
+    """One line a reason: what was expected, what was given."""
+    lines = [line.strip(" -") for line in text.splitlines()]
+    reasons = [
+        line
+        for line in lines
+        if line
+        and not line.startswith(
+            ("Does not validate", "Subtypes:", "Errors:", "Expected a NoneType")
+        )
+    ]
+    return "\n  ".join(reasons[:6])
+
+
+def has(config: Namespace, key: str) -> bool:
+    """Whether a parsed config has a value for a key."""
+    return config.get(key) is not None

@@ -1,0 +1,93 @@
+"""The directory of a run: ``runs/<config name>/<YYYYmmdd-HHMMSS>/``."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_app.errors import UsageError
+from lightning_app.process import Launch
+
+
+def is_run_directory(path: str | Path) -> bool:
+    """Whether a command made this directory for a run."""
+    return (Path(path) / "run.json").is_file()
+
+
+def config_name(config_files: list[Path], model_class: str) -> str:
+    """The stem of the first config; that of its run for a run's own ``config.yaml``.
+
+    Args:
+        config_files: In the order given.
+        model_class: Names the run where no config was given.
+    """
+    if not config_files:
+        return model_class.rpartition(".")[2]
+    first = config_files[0].resolve()
+    return first.parent.parent.name if is_run_directory(first.parent) else first.stem
+
+
+def make_run_directory(parent: Path, launch: Launch) -> Path:
+    """Makes a new directory that nothing else writes into.
+
+    Where several processes start together its name follows from their job, and only rank 0 makes
+    it; else it is the time, with ``-2``, ``-3`` on a clash.
+
+    Raises:
+        UsageError: Where the directory of this job is there already.
+    """
+    if launch.job is not None:
+        directory = parent / launch.job
+        if launch.rank == 0:
+            try:
+                directory.mkdir(parents=True)
+            except FileExistsError:
+                raise UsageError(f"{directory}: there already; give --resume {directory}") from None
+        return directory
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while True:
+        directory = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return directory
+
+
+def config_files_of(directory: Path) -> list[Path]:
+    """``config.yaml``, ``config.2.yaml``, ... of a run, the newest last."""
+    numbered = {
+        int(match.group(1) or 1): path
+        for path in directory.glob("config*.yaml")
+        if (match := re.fullmatch(r"config(?:\.(\d+))?\.yaml", path.name))
+    }
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def newest_config_file(directory: Path) -> Path:
+    """The config of the last launch of a run.
+
+    Raises:
+        UsageError: Where the directory has none.
+    """
+    files = config_files_of(directory)
+    if not files:
+        raise UsageError(f"{directory}: holds no config.yaml; give a run directory, or --config")
+    return files[-1]
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The resolved config of the last launch of a run."""
+    content: dict[str, Any] = yaml.safe_load(newest_config_file(directory).read_text())
+    return content
+
+
+def next_config_file(directory: Path) -> Path:
+    """Where the config of one more launch goes."""
+    number = len(config_files_of(directory)) + 1
+    return directory / ("config.yaml" if number == 1 else f"config.{number}.yaml")

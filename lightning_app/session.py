@@ -1,0 +1,205 @@
+"""One launch of a run: its directory, its lock, its record, from before the Trainer to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, runtime_checkable
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from callbacks.files import atomic_write
+from lightning_app.errors import describe
+from lightning_app.lock import RunLock
+from lightning_app.loggers import RunCSVLogger, new_wandb_id
+from lightning_app.process import RUN_DIR_VARIABLE, Launch
+from lightning_app.record import facts, now, read_record, write_record
+from lightning_app.run_directory import make_run_directory, next_config_file
+
+
+@runtime_checkable
+class HasSplits(Protocol):
+    """A data module that knows which file is in which split."""
+
+    def split_table(self) -> dict[str, list[str]]:
+        """Returns the paths of each split, relative to the data root."""
+        ...
+
+
+class Session:
+    """One launch of a run, as a context.
+
+    Args:
+        subcommand: What is done.
+        args: The command line.
+        parent: The folder of the runs of this config name.
+        launch: Which process of a launch this is.
+        resumed: The run directory to continue in; None makes a new one.
+    """
+
+    def __init__(
+        self, subcommand: str, args: list[str], parent: Path, launch: Launch, resumed: Path | None
+    ) -> None:
+        self.subcommand = subcommand
+        self.directory = resumed
+        self.resumed = resumed is not None
+        self.trainer: Trainer | None = None
+        self._args = args
+        self._parent = parent
+        self._launch = launch
+        self._lock: RunLock | None = None
+        self._record: dict[str, Any] = {}
+        self._leaves_nothing = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process makes, holds and records the run."""
+        return self._launch.rank == 0
+
+    @property
+    def wandb_id(self) -> str:
+        """The run's id at Weights & Biases."""
+        return str(self._record.get("wandb_id", ""))
+
+    def begin(
+        self,
+        *,
+        seed: int,
+        limits: dict[str, int],
+        checkpoint: Path | None,
+        write_config: Callable[[Path], None],
+    ) -> Path:
+        """Makes or takes the run directory and writes down what is launched.
+
+        Args:
+            seed: The seed of the run.
+            limits: Where a fit ends.
+            checkpoint: What it starts from.
+            write_config: Writes the resolved config to a file.
+
+        Returns:
+            The run directory.
+        """
+        if self._launch.run_dir is not None:
+            self.directory = Path(self._launch.run_dir)
+        if self.directory is None:
+            self.directory = make_run_directory(self._parent.absolute(), self._launch)
+        os.environ[RUN_DIR_VARIABLE] = str(self.directory)
+        if not self.writes:
+            return self.directory
+        self._lock = RunLock(self.directory, self._launch)
+        self._lock.acquire()
+        config_file = next_config_file(self.directory)
+        write_config(config_file)
+        earlier = read_record(self.directory) if self.resumed else {}
+        launches = earlier.pop("earlier_launches", [])
+        self._record = {
+            "name": self.directory.parent.name,
+            "subcommand": self.subcommand,
+            **facts(self._args, seed),
+            "config": config_file.name,
+            "limits": limits,
+            "checkpoint": None if checkpoint is None else str(checkpoint),
+            "last_step": None,
+            "wandb_id": earlier.pop("wandb_id", new_wandb_id()),
+            "earlier_launches": [*launches, earlier] if earlier else [],
+        }
+        write_record(self.directory, self._record)
+        rank_zero_info(f"run directory: {_relative(self.directory)}")
+        return self.directory
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _finish_wandb(self.trainer)
+        if not self._record:
+            return
+        assert self.directory is not None
+        assert self._lock is not None
+        self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
+        if isinstance(error, Exception):
+            self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
+        write_record(self.directory, self._record)
+        self._lock.release()
+        if error is not None and not self.resumed and describe(error) and self._is_empty():
+            # A mistake that was found before anything was done leaves no trace.
+            shutil.rmtree(self.directory)
+
+    def _last_step(self) -> int | None:
+        fitted = self.trainer is not None and self.subcommand == "fit"
+        return self.trainer.global_step if fitted and self.trainer else None
+
+    def _is_empty(self) -> bool:
+        """Whether nothing but this class wrote into the run directory."""
+        assert self.directory is not None
+        own = {"run.json", "config.yaml", "splits.json"}
+        return all(path.name in own for path in self.directory.iterdir())
+
+
+class SessionCallback(Callback):
+    """Writes down what is known only when the Trainer runs.
+
+    Args:
+        session: The launch.
+        public_config: The resolved config for the loggers, which redact it.
+    """
+
+    def __init__(self, session: Session, public_config: dict[str, Any]) -> None:
+        self._session = session
+        self._public_config = public_config
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes ``splits.json`` and sends the config to the loggers."""
+        if not trainer.is_global_zero:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        path = Path(trainer.default_root_dir) / "splits.json"
+        if isinstance(data, HasSplits) and not path.exists():
+            with atomic_write(path) as file:
+                file.write((json.dumps(data.split_table(), indent=1) + "\n").encode())
+        for logger in trainer.loggers:
+            logger.log_hyperparams({"config": self._public_config})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drops the rows of ``metrics.csv`` past the restored step."""
+        if not self._session.resumed:
+            return
+        epoch_loop = trainer.fit_loop.epoch_loop
+        # A module with two optimisers counts two steps a batch, and rows are counted in batches.
+        step = trainer.global_step
+        if not pl_module.automatic_optimization:
+            step = epoch_loop.batch_progress.total.ready
+        rank_zero_info(f"resumed at step {step}")
+        for logger in trainer.loggers:
+            if isinstance(logger, RunCSVLogger):
+                logger.continue_from(step)
+
+
+def _state(error: BaseException | None) -> str:
+    if error is None:
+        return "finished"
+    return "failed" if isinstance(error, Exception) else "interrupted"
+
+
+def _finish_wandb(trainer: Trainer | None) -> None:
+    """Ends the run at Weights & Biases, so that the next one in this process is its own."""
+    for logger in trainer.loggers if trainer is not None else []:
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            logger.experiment.finish()
+
+
+def _relative(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,0 +1,363 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: a LightningCLI with run directories."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning.fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_info
+
+import callbacks
+import data_modules  # noqa: F401  (its classes can then be given by their short names)
+import meddiff  # noqa: F401  (likewise)
+from callbacks import AtomicCheckpointIO
+from lightning_app.config_files import LINKED, check_links, check_sections, read_given
+from lightning_app.errors import UsageError
+from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
+from lightning_app.parser import (
+    BASES,
+    MedDiffParser,
+    chosen_class,
+    in_few_words,
+    init_arguments,
+    known_keys,
+)
+from lightning_app.process import left_as_found, this_launch
+from lightning_app.quiet import quiet
+from lightning_app.restore import GivenLearningRate, check_network, remembered_config
+from lightning_app.resume import (
+    Limits,
+    check_resumable,
+    choose_run,
+    is_finished,
+    last_checkpoint,
+)
+from lightning_app.run_directory import config_name, is_run_directory, newest_config_file
+from lightning_app.session import Session, SessionCallback
+from meddiff.checkpoint import check_identity, find_checkpoint, read_checkpoint
+from meddiff.protocols import DeclaresHalfPrecision
+
+# Their order is the order in which they are called: metrics are logged before `best` looks at
+# them, and a broken state is found before it is saved.
+STANDING = {
+    "performance": "Performance",
+    "ema": "EMACallback",
+    "guard": "NonFiniteGuard",
+    "metrics": "SegmentationMetrics",
+    "samples": "SampleGrid",
+    "predictions": "PredictionWriter",
+    "throughput": "Throughput",
+    "best": "BestCheckpoint",
+    "last": "LastCheckpoint",
+    "preemption": "Preemption",
+}
+
+
+def run(args: list[str], *, in_process: bool = False) -> int:
+    """Runs a training subcommand.
+
+    Args:
+        args: The subcommand and what follows it.
+        in_process: Whether Python called, so that the command line is another one.
+
+    Returns:
+        The exit status.
+    """
+    with left_as_found(), quiet(), ExitStack() as stack:
+        MedDiffCLI(args, stack, in_process=in_process)
+    return 0
+
+
+class MedDiffCLI(LightningCLI):
+    """LightningCLI with standing callbacks, run directories, resuming and short errors.
+
+    Args:
+        args: The subcommand and what follows it.
+        stack: Where the launch is entered, so that its end is recorded however it ends.
+        in_process: Whether Python called, so that the command line is another one.
+    """
+
+    def __init__(self, args: list[str], stack: ExitStack, *, in_process: bool = False) -> None:
+        self._stack = stack
+        self._in_process = in_process
+        self._launch = this_launch()
+        self._args = args
+        self._checkpoint: dict[str, Any] | None = None
+        self._checkpoint_path: Path | None = None
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"enable_model_summary": False},
+            parser_class=MedDiffParser,
+            args=args,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The subcommands; all have the same keys, so that a config fits each of them."""
+        unused = {"model", "datamodule", "dataloaders", "weights_only", "verbose"}
+        return {
+            "fit": unused | {"train_dataloaders", "val_dataloaders"},
+            "validate": unused,
+            "test": unused,
+            "predict": unused | {"return_predictions"},
+        }
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what is not of a class."""
+        parser.add_argument(
+            "--seed_everything", type=int, default=0, help="Seed of all randomness of the run."
+        )
+        parser.add_argument(
+            "--run_root", type=str, default="runs", help="Folder of the run directories."
+        )
+        parser.add_argument(
+            "--resume",
+            type=str | None,
+            default=None,
+            help="`auto`: continue the newest unfinished run of this config and seed in its own "
+            "directory, or begin one. A run directory: continue that run (fit and predict).",
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the standing callbacks, the loggers and the links."""
+        for key, name in STANDING.items():
+            parser.add_lightning_class_args(getattr(callbacks, name), key)
+        parser.add_class_arguments(TensorBoardSettings, "tensorboard")
+        parser.add_class_arguments(WandbSettings, "wandb")
+        for argument, source in LINKED.items():
+            parser.link_arguments(source, f"model.init_args.{argument}")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses; a run directory given without a config brings its own."""
+        arguments = list(args)
+        given = read_given(arguments)
+        named = given.option("resume") or given.option("ckpt_path")
+        if not given.files and named and is_run_directory(named):
+            given = read_given(
+                [arguments[0], "--config", str(newest_config_file(Path(named))), *arguments[1:]]
+            )
+        self._given = given
+        subparser = self._subcommand_parsers[arguments[0]]
+        self._parse(given.args)
+        config = self.config[arguments[0]]
+        check_links(given, config)
+        classes = {section: config[section].class_path for section in BASES}
+        check_sections(
+            given,
+            known_keys(subparser),
+            {section: init_arguments(name, BASES[section]) for section, name in classes.items()},
+        )
+
+    def _parse(self, args: list[str]) -> None:
+        keys = known_keys(self._subcommand_parsers[args[0]])
+        try:
+            self.config = self.parser.parse_args(args)
+        except UsageError as error:
+            raise UsageError(in_few_words(str(error), self._given, keys)) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Reads the checkpoint; what it remembers counts only where nothing was given.
+
+        Lightning's own method, which this one replaces, does the reverse.
+        """
+        self.subcommand = self.config["subcommand"]
+        config = self.config[self.subcommand]
+        if config.ckpt_path is None:
+            return
+        if config.resume is not None:
+            raise UsageError("--ckpt_path and --resume: give one of them")
+        prefer = ("last", "best") if self.subcommand == "fit" else ("best", "last")
+        self._read(find_checkpoint(str(config.ckpt_path), prefer))
+        assert self._checkpoint is not None
+        class_path = config.model.class_path
+        preset = self._given.option("model.init_args.preset") or _last(
+            self._given.contents, "model", "init_args", "preset"
+        )
+        base = remembered_config(
+            self._checkpoint, class_path, init_arguments(class_path, LightningModule), preset
+        )
+        remembered = base.get("init_args", {})
+        linked = {key: remembered.pop(key) for key in LINKED if key in remembered}
+        seed = linked.pop("seed", None)
+        data = {
+            "class_path": config.data.class_path,
+            "init_args": {k: v for k, v in linked.items() if k in config.data.init_args},
+        }
+        lowest: dict[str, Any] = {"data": data} | ({"model": base} if base else {})
+        if seed is not None:
+            lowest["seed_everything"] = seed
+        args = self._given.args
+        self._parse([args[0], "--config", yaml.safe_dump(lowest), *args[1:]])
+
+    def _read(self, path: Path) -> None:
+        self._checkpoint_path = path
+        self._checkpoint = read_checkpoint(path)
+        name = self.config[self.subcommand].model.class_path
+        kind = _import(name)
+        if name.split(".")[0] == "meddiff":
+            check_identity(self._checkpoint, kind, path)
+
+    def before_instantiate_classes(self) -> None:
+        """Chooses the run to continue, if any, before anything is made.
+
+        Raises:
+            SystemExit: With 0 where no run of this config is unfinished.
+        """
+        config = self.config[self.subcommand]
+        if config.trainer.get("default_root_dir") is not None:
+            raise UsageError("trainer.default_root_dir: is the run directory; give --run_root")
+        name = config_name(self._given.files, config.model.class_path)
+        parent = Path(config.run_root) / name
+        resumed = self._run_to_resume(parent)
+        if resumed is not None and self.subcommand == "fit":
+            last = last_checkpoint(resumed)
+            if last is not None:
+                self._read(last)
+            else:
+                rank_zero_info(f"resume: {resumed} has no checkpoint yet; it starts again there")
+        self._session = self._stack.enter_context(
+            Session(str(self.subcommand), self._args, parent, self._launch, resumed)
+        )
+
+    def _run_to_resume(self, parent: Path) -> Path | None:
+        asked = self.config[self.subcommand].resume
+        if asked is None:
+            return None
+        if self.subcommand not in ("fit", "predict"):
+            raise UsageError(f"--resume: {self.subcommand} has nothing to continue; leave it out")
+        if self._launch.run_dir is not None:
+            return Path(self._launch.run_dir)
+        config = self._resolved()
+        if asked == "auto":
+            found, known = choose_run(parent, str(self.subcommand), config, self._launch)
+            if found is None and known:
+                rank_zero_info("resume: no run of this config is unfinished; nothing to do")
+                raise SystemExit(0)
+            if found is None:
+                rank_zero_info(f"resume: no run of this config in {parent}; a new one begins")
+            return found
+        directory = Path(asked)
+        check_resumable(directory, str(self.subcommand), self._launch)
+        if is_finished(directory, Limits.of(config)):
+            rank_zero_info(f"resume: {directory} is finished; raise trainer.max_steps to extend it")
+            raise SystemExit(0)
+        return directory
+
+    def instantiate_classes(self) -> None:
+        """Instantiates model and data, then the run directory, then the Trainer."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
+        if self._checkpoint is not None:
+            check_network(self._checkpoint, self.model, str(self._checkpoint_path))
+        limits = Limits.of(self._resolved())
+        self._session.begin(
+            seed=self.config[self.subcommand].seed_everything,
+            limits={"steps": limits.steps, "epochs": limits.epochs},
+            checkpoint=self._checkpoint_path,
+            write_config=lambda path: path.write_text(self._dump()),
+        )
+        self.trainer = self.instantiate_trainer()
+        self._session.trainer = self.trainer
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer in the run directory, with our loggers and plugins beside the user's."""
+        directory = self._session.directory
+        assert directory is not None
+        config = self.config_init[self.subcommand]
+        trainer = config.trainer
+        step = None
+        if self._session.resumed and self._checkpoint is not None:
+            step = int(self._checkpoint["global_step"])
+        loggers = make_loggers(
+            directory, config.tensorboard, config.wandb, self._session.wandb_id, step
+        )
+        settings = {
+            "default_root_dir": str(directory),
+            "logger": [*loggers, *_as_list(trainer.get("logger"), Logger)],
+            "plugins": [*_as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
+            "precision": self._precision(trainer.get("precision")),
+            "callbacks": [
+                *_as_list(trainer.get("callbacks"), object),
+                GivenLearningRate(),
+                SessionCallback(self._session, self._resolved()),
+            ],
+        }
+        return super().instantiate_trainer(**settings, **kwargs)
+
+    def _precision(self, asked: Any) -> Any:
+        half = str(asked) in ("16", "16-mixed", "16-true")
+        if half and isinstance(self.model, DeclaresHalfPrecision) and not self.model.supports_fp16:
+            rank_zero_info(
+                f"precision: {type(self.model).__name__} does not bear {asked}; 32-true is used"
+            )
+            return "32-true"
+        return asked
+
+    def after_instantiate_classes(self) -> None:
+        """Stops where Lightning would start more processes of another command line."""
+        launcher = self.trainer.strategy.launcher
+        if self._in_process and isinstance(launcher, _SubprocessScriptLauncher):
+            environment = launcher.cluster_environment
+            if launcher.num_processes > 1 and not environment.creates_processes_externally:
+                raise UsageError(
+                    "several devices: start the run with `python -m lightning_app`, not from Python"
+                )
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        path = self._checkpoint_path
+        kwargs["ckpt_path"] = None if path is None else str(path)
+        kwargs["weights_only"] = True
+        if subcommand == "predict":
+            kwargs["return_predictions"] = False
+        return kwargs
+
+    def _dump(self) -> str:
+        """The resolved config; how it was launched is no part of it."""
+        config = self.config[self.subcommand].clone()
+        config.pop("resume", None)
+        text: str = self._subcommand_parsers[self.subcommand].dump(config, skip_none=False)
+        return text
+
+    def _resolved(self) -> dict[str, Any]:
+        content: dict[str, Any] = yaml.safe_load(self._dump())
+        return content
+
+
+def _as_list(value: Any, kind: type) -> list[Any]:
+    """A Trainer argument that may be one, several or, as a bool or None, none."""
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if isinstance(item, kind) and not isinstance(item, bool | None)]
+
+
+def _import(class_path: str) -> type:
+    module, _, name = class_path.rpartition(".")
+    kind: type = getattr(__import__(module, fromlist=[name]), name)
+    return kind
+
+
+def _last(contents: list[dict[str, Any]], *keys: str) -> Any:
+    """The value that the last config with these keys has for them."""
+    for content in reversed(contents):
+        value: Any = content
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            return value
+    return None
