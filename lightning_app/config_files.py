@@ -39,7 +39,7 @@ class Given:
         values = [value for option, value in _options(self.args) if option == f"--{name}"]
         return values[-1] if values else None
 
-    def keys(self) -> Iterator[tuple[str, str]]:
+    def given_keys(self) -> Iterator[tuple[str, str]]:
         """All keys that were given, each with where."""
         for path, content in zip(self.files, self.contents, strict=True):
             yield from ((key, str(path)) for key in _leaves(content))
@@ -144,7 +144,7 @@ def check_links(given: Given, config: Namespace) -> None:
     Raises:
         UsageError: Names both keys.
     """
-    for key, where in given.keys():
+    for key, where in given.given_keys():
         section, _, rest = key.partition(".")
         source = LINKED.get(rest.removeprefix("init_args."))
         if section == "model" and source is not None and source in config:
@@ -164,6 +164,7 @@ def check_sections(given: Given, known: set[str], arguments: dict[str, set[str]]
     Raises:
         UsageError: Names the key and the nearest right one.
     """
+    sections = {key.split(".")[0] for key in known if "." in key}
     for path, content in zip(given.files, given.contents, strict=True):
         for key in _empty(content):
             section, *rest = key.split(".")
@@ -172,9 +173,11 @@ def check_sections(given: Given, known: set[str], arguments: dict[str, set[str]]
             elif section in arguments:
                 continue
             else:
-                names, name = known | {part.split(".")[0] for part in known}, key
+                names, name = known | sections, key
             if names and name not in names:
                 raise UsageError(f"{key} (in {path}): no such key{did_you_mean(name, names)}")
+            if name in sections and key not in known:
+                raise UsageError(f"{key} (in {path}): holds no keys; give one, or leave it out")
 
 
 def _options(args: list[str]) -> Iterator[tuple[str, str]]:

@@ -111,6 +111,7 @@ def _is_alive(pid: int, started: float) -> bool:
     try:
         process = psutil.Process(pid)
         # One second: the clock ticks of the kernel are coarser than the float.
-        return abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        same = abs(process.create_time() - started) < 1
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

@@ -77,12 +77,12 @@ def redact(value: Any, key: str = "") -> Any:
     return REDACTED if value and (by_name or looks_so) else value
 
 
-class _Redacting(Logger):
+class _Redacting:
     """Redacts the hyper-parameters of any module and data module on their way to a service."""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         given = vars(params) if isinstance(params, Namespace) else params
-        super().log_hyperparams(redact(given), *args, **kwargs)
+        super().log_hyperparams(redact(given), *args, **kwargs)  # type: ignore[misc]
 
 
 class RedactingTensorBoardLogger(_Redacting, TensorBoardLogger):

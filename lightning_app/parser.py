@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -33,7 +32,8 @@ class MedDiffParser(LightningArgumentParser):
 
 def subclasses(base: type) -> dict[str, type]:
     """The concrete subclasses that can be named, by their short names."""
-    found = {}
+    found: dict[str, type] = {}
+    kind: type
     for kind in base.__subclasses__():
         if not kind.__module__.startswith(("lightning.", "pytorch_lightning.")):
             if not kind.__name__.startswith("_"):
@@ -93,8 +93,9 @@ def in_few_words(message: str, given: Given, keys: Iterable[str]) -> str:
             f"{names}: not given\nGive a config, e.g. --config configs/hybrid_isic.yaml, or a run: "
             "--ckpt_path RUN_DIR"
         )
-    if match := re.match(r'Parser key "([\w.]+)":\s*(.+)', message, re.DOTALL):
-        return f"{_full_key(match.group(1), given)}: {_first_reason(match.group(2))}"
+    if keys_named := re.findall(r'Parser key "([\w.]+)":', message):
+        reason = message.rpartition(f'Parser key "{keys_named[-1]}":')[2]
+        return f"{_full_key(keys_named[-1], given)}: {_reasons(reason)}"
     return message
 
 
@@ -119,7 +120,7 @@ def _unknown_key(key: str, given: Given, keys: Iterable[str]) -> str:
         name = chosen_class(given, section)
         candidates |= {f"{section}.init_args.{arg}" for arg in init_arguments(name, base)}
     full, where = next(
-        ((k, w) for k, w in given.keys() if k == key or k.endswith(f".{key}")),
+        ((k, w) for k, w in given.given_keys() if k == key or k.endswith(f".{key}")),
         (key, "the command line"),
     )
     section, _, rest = full.partition(".")
@@ -129,23 +130,13 @@ def _unknown_key(key: str, given: Given, keys: Iterable[str]) -> str:
 
 
 def _full_key(key: str, given: Given) -> str:
-    return next((full for full, _ in given.keys() if full.endswith(f".{key}")), key)
+    return next((full for full, _ in given.given_keys() if full.endswith(f".{key}")), key)
 
 
-def _first_reason(text: str) -> str:
-    """One line a reason: what was expected, what was given."""
+def _reasons(text: str) -> str:
+    """What was expected and what was given, a line each."""
+    text = re.sub(r"Expected an? typing\.Literal\[(.*)\]", r"expected one of \1", text)
+    text = re.sub(r"Expected an? ", "expected ", text)
     lines = [line.strip(" -") for line in text.splitlines()]
-    reasons = [
-        line
-        for line in lines
-        if line
-        and not line.startswith(
-            ("Does not validate", "Subtypes:", "Errors:", "Expected a NoneType")
-        )
-    ]
-    return "\n  ".join(reasons[:6])
-
-
-def has(config: Namespace, key: str) -> bool:
-    """Whether a parsed config has a value for a key."""
-    return config.get(key) is not None
+    noise = ("Does not validate", "Subtypes:", "Errors:", "expected NoneType", "Given value type")
+    return "\n  ".join([line for line in lines if line and not line.startswith(noise)][:6])

@@ -47,7 +47,7 @@ class Session:
         self, subcommand: str, args: list[str], parent: Path, launch: Launch, resumed: Path | None
     ) -> None:
         self.subcommand = subcommand
-        self.directory = resumed
+        self._directory = resumed
         self.resumed = resumed is not None
         self.trainer: Trainer | None = None
         self._args = args
@@ -55,7 +55,17 @@ class Session:
         self._launch = launch
         self._lock: RunLock | None = None
         self._record: dict[str, Any] = {}
-        self._leaves_nothing = False
+
+    @property
+    def directory(self) -> Path:
+        """The run directory.
+
+        Raises:
+            RuntimeError: Before :meth:`begin`.
+        """
+        if self._directory is None:
+            raise RuntimeError("the session has not begun")
+        return self._directory
 
     @property
     def writes(self) -> bool:
@@ -73,7 +83,7 @@ class Session:
         seed: int,
         limits: dict[str, int],
         checkpoint: Path | None,
-        write_config: Callable[[Path], None],
+        write_config: Callable[[Path], object],
     ) -> Path:
         """Makes or takes the run directory and writes down what is launched.
 
@@ -87,9 +97,9 @@ class Session:
             The run directory.
         """
         if self._launch.run_dir is not None:
-            self.directory = Path(self._launch.run_dir)
-        if self.directory is None:
-            self.directory = make_run_directory(self._parent.absolute(), self._launch)
+            self._directory = Path(self._launch.run_dir)
+        elif self._directory is None:
+            self._directory = make_run_directory(self._parent.absolute(), self._launch)
         os.environ[RUN_DIR_VARIABLE] = str(self.directory)
         if not self.writes:
             return self.directory
@@ -124,10 +134,8 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         _finish_wandb(self.trainer)
-        if not self._record:
+        if self._lock is None or not self._record:
             return
-        assert self.directory is not None
-        assert self._lock is not None
         self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
         if isinstance(error, Exception):
             self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
@@ -143,7 +151,6 @@ class Session:
 
     def _is_empty(self) -> bool:
         """Whether nothing but this class wrote into the run directory."""
-        assert self.directory is not None
         own = {"run.json", "config.yaml", "splits.json"}
         return all(path.name in own for path in self.directory.iterdir())
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
-from lightning.fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_info
 
 import callbacks
@@ -24,7 +23,6 @@ from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_logge
 from lightning_app.parser import (
     BASES,
     MedDiffParser,
-    chosen_class,
     in_few_words,
     init_arguments,
     known_keys,
@@ -182,14 +180,13 @@ class MedDiffCLI(LightningCLI):
         if config.resume is not None:
             raise UsageError("--ckpt_path and --resume: give one of them")
         prefer = ("last", "best") if self.subcommand == "fit" else ("best", "last")
-        self._read(find_checkpoint(str(config.ckpt_path), prefer))
-        assert self._checkpoint is not None
+        checkpoint = self._read(find_checkpoint(str(config.ckpt_path), prefer))
         class_path = config.model.class_path
         preset = self._given.option("model.init_args.preset") or _last(
             self._given.contents, "model", "init_args", "preset"
         )
         base = remembered_config(
-            self._checkpoint, class_path, init_arguments(class_path, LightningModule), preset
+            checkpoint, class_path, init_arguments(class_path, LightningModule), preset
         )
         remembered = base.get("init_args", {})
         linked = {key: remembered.pop(key) for key in LINKED if key in remembered}
@@ -204,13 +201,15 @@ class MedDiffCLI(LightningCLI):
         args = self._given.args
         self._parse([args[0], "--config", yaml.safe_dump(lowest), *args[1:]])
 
-    def _read(self, path: Path) -> None:
-        self._checkpoint_path = path
-        self._checkpoint = read_checkpoint(path)
+    def _read(self, path: Path) -> dict[str, Any]:
+        """Reads a checkpoint that the module at hand could have written."""
+        checkpoint = read_checkpoint(path)
         name = self.config[self.subcommand].model.class_path
         kind = _import(name)
         if name.split(".")[0] == "meddiff":
-            check_identity(self._checkpoint, kind, path)
+            check_identity(checkpoint, kind, path)
+        self._checkpoint_path, self._checkpoint = path, checkpoint
+        return checkpoint
 
     def before_instantiate_classes(self) -> None:
         """Chooses the run to continue, if any, before anything is made.
@@ -278,7 +277,6 @@ class MedDiffCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer in the run directory, with our loggers and plugins beside the user's."""
         directory = self._session.directory
-        assert directory is not None
         config = self.config_init[self.subcommand]
         trainer = config.trainer
         step = None
@@ -298,7 +296,10 @@ class MedDiffCLI(LightningCLI):
                 SessionCallback(self._session, self._resolved()),
             ],
         }
-        return super().instantiate_trainer(**settings, **kwargs)
+        try:
+            return super().instantiate_trainer(**settings, **kwargs)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"trainer: {error}") from error
 
     def _precision(self, asked: Any) -> Any:
         half = str(asked) in ("16", "16-mixed", "16-true")
@@ -332,7 +333,7 @@ class MedDiffCLI(LightningCLI):
         """The resolved config; how it was launched is no part of it."""
         config = self.config[self.subcommand].clone()
         config.pop("resume", None)
-        text: str = self._subcommand_parsers[self.subcommand].dump(config, skip_none=False)
+        text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_none=False)
         return text
 
     def _resolved(self) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""``lightning check``: reads every file of a data set and lists all that is wrong with it."""
+
+from typing import Any
+
+import yaml
+
+from lightning_app.tools import ToolParser
+
+
+def run(args: list[str]) -> int:
+    """Checks a data set.
+
+    Args:
+        args: What follows ``lightning check``.
+
+    Returns:
+        The exit status: 1 where there is any problem.
+    """
+    parser = ToolParser("check", "Reads every file of a data set and lists all problems.")
+    parser.add_argument("dataset", metavar="DATASET", help="short name, e.g. isic")
+    parser.add_argument("--root", required=True, help="folder that holds the data set's folders")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an init argument of the data module, e.g. year=2016 or exclude_file=bad.txt",
+    )
+    given = parser.parse_args(args)
+    arguments: dict[str, Any] = {}
+    for pair in given.set:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            parser.error(f"--set {pair}: expected KEY=VALUE")
+        arguments[key] = yaml.safe_load(value)
+
+    from data_modules.registry import check
+
+    problems = check(given.dataset, given.root, **arguments)
+    for problem in problems:
+        print(f"{problem.kind}: {problem}")
+    count = (
+        f"{len(problems)} problem{'s' if len(problems) > 1 else ''}" if problems else "no problem"
+    )
+    print(f"{given.dataset} in {given.root}: {count}")
+    return 1 if problems else 0
