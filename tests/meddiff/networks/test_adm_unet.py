@@ -5,6 +5,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from meddiff.networks import adm_unet
 
@@ -74,6 +75,12 @@ def test_lmi_paper_parameter_count() -> None:
         use_scale_shift_norm=False,
     )
     assert count == 21_423_169
+
+
+def test_hybrid_paper_forward_flop() -> None:
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        adm_unet(**PAPER, out_channels=5)(torch.zeros(1, 3, 256, 256), torch.zeros(1))
+    assert round(counter.get_total_flops() / 1e9, 1) == 563.5
 
 
 def test_starts_at_zero_and_learns_from_the_first_step() -> None:
