@@ -39,8 +39,5 @@ def run(args: list[str]) -> int:
     problems = check(given.dataset, given.root, **arguments)
     for problem in problems:
         print(f"{problem.kind}: {problem}")
-    count = (
-        f"{len(problems)} problem{'s' if len(problems) > 1 else ''}" if problems else "no problem"
-    )
-    print(f"{given.dataset} in {given.root}: {count}")
+    print(f"{given.dataset} in {given.root}: {len(problems) or 'no'} problem(s)")
     return 1 if problems else 0

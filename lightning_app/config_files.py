@@ -1,7 +1,7 @@
 """Config files before they are parsed: where they are found, and what the parser lets pass."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,13 +153,16 @@ def check_links(given: Given, config: Namespace) -> None:
             raise UsageError(f"{key} (in {where}): comes from seed_everything; give that instead")
 
 
-def check_sections(given: Given, known: set[str], arguments: dict[str, set[str]]) -> None:
+def check_sections(
+    given: Given, known: set[str], arguments: Callable[[str, str | None], set[str]]
+) -> None:
     """Stops on an unknown key without a value, which the parser lets pass.
 
     Args:
         given: What was given.
         known: All keys of the parser.
-        arguments: Init arguments of the chosen ``model`` and ``data`` classes.
+        arguments: The init arguments of the ``model`` or ``data`` class of a name; empty where
+            it takes any. A file's section may be for another class than the one in the end.
 
     Raises:
         UsageError: Names the key and the nearest right one.
@@ -168,10 +171,10 @@ def check_sections(given: Given, known: set[str], arguments: dict[str, set[str]]
     for path, content in zip(given.files, given.contents, strict=True):
         for key in _empty(content):
             section, *rest = key.split(".")
-            if section in arguments and len(rest) == 2 and rest[0] == "init_args":
-                names, name = arguments[section], rest[1]
-            elif section in arguments:
-                continue
+            if section in ("model", "data"):
+                if len(rest) != 2 or rest[0] != "init_args":
+                    continue
+                names, name = arguments(section, content[section].get("class_path")), rest[1]
             else:
                 names, name = known | sections, key
             if names and name not in names:

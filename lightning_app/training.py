@@ -154,11 +154,12 @@ class MedDiffCLI(LightningCLI):
         self._parse(given.args)
         config = self.config[arguments[0]]
         check_links(given, config)
-        classes = {section: config[section].class_path for section in BASES}
         check_sections(
             given,
             known_keys(subparser),
-            {section: init_arguments(name, BASES[section]) for section, name in classes.items()},
+            lambda section, name: init_arguments(
+                name or config[section].class_path, BASES[section]
+            ),
         )
 
     def _parse(self, args: list[str]) -> None:
@@ -259,7 +260,7 @@ class MedDiffCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiates model and data, then the run directory, then the Trainer."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
         if self._checkpoint is not None:
@@ -333,7 +334,7 @@ class MedDiffCLI(LightningCLI):
         """The resolved config; how it was launched is no part of it."""
         config = self.config[self.subcommand].clone()
         config.pop("resume", None)
-        text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_none=False)
+        text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_unset=False)
         return text
 
     def _resolved(self) -> dict[str, Any]:
