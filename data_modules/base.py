@@ -175,7 +175,8 @@ class ImageMaskDataModule(LightningDataModule, ABC):
 
     def prepare_data(self) -> None:
         """Reads every file of the data set once; Lightning calls it in one process a node."""
-        self._inspect("fit" if self.trainer is None else str(self.trainer.state.fn or "fit"))
+        running = None if self.trainer is None else self.trainer.state.fn
+        self._inspect("fit" if running is None else running.value)
 
     def setup(self, stage: str) -> None:
         """Splits the data and makes the data sets of a stage.

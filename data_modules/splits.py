@@ -6,7 +6,7 @@ from one split to another. Identical files in two groups tie the groups together
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from data_modules.errors import DataError
 
@@ -51,7 +51,8 @@ def split_groups(
 
     The test groups lie at the low end of :func:`position` and the validation groups at the high
     end, so that changing one fraction leaves the other split alone. The fractions hold on average.
-    A split with a fraction above 0 that no group fell into takes the group next to its end.
+    A split with a fraction above 0 that no group fell into takes the training group next to its
+    end, as long as another one is left.
 
     Args:
         groups: Group id of each item.
@@ -73,22 +74,23 @@ def split_groups(
             f"data.init_args: val_fraction {val_fraction} and test_fraction {test_fraction} leave "
             "nothing for training; their sum must be below 1."
         )
-    positions = {group: position(group, seed) for group in set(groups)}
-    if not positions:
-        return []
-    test_end = max(test_fraction, min(positions.values())) if test_fraction else -1.0
-    val_start = min(1 - val_fraction, max(positions.values())) if val_fraction else 2.0
-    forced_test = test_end > test_fraction
+    places = {group: position(group, seed) for group in set(groups)}
+    split = {group: _natural(place, val_fraction, test_fraction) for group, place in places.items()}
+    ends: list[tuple[Split, float, Any]] = [
+        ("test", test_fraction, min),
+        ("val", val_fraction, max),
+    ]
+    for wanted, fraction, nearest in ends:
+        training = [group for group in places if split[group] == "train"]
+        if fraction > 0 and wanted not in split.values() and len(training) > 1:
+            split[nearest(training, key=places.__getitem__)] = wanted
+    return [split[group] for group in groups]
 
-    def split_of(group: str) -> Split:
-        place = positions[group]
-        if place >= val_start:
-            return "val"
-        if place < test_end or (forced_test and place == test_end):
-            return "test"
-        return "train"
 
-    return [split_of(group) for group in groups]
+def _natural(place: float, val_fraction: float, test_fraction: float) -> Split:
+    if place < test_fraction:
+        return "test"
+    return "val" if place >= 1 - val_fraction else "train"
 
 
 def assert_disjoint(splits: Mapping[str, Mapping[str, str]], what: str) -> None:

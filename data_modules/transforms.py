@@ -34,8 +34,9 @@ def to_channels(image: ImageArray, in_channels: int) -> ImageArray:
     grey = np.asarray(image.astype(np.float32) @ _LUMINANCE)[..., None]
     if image.dtype == np.float32:
         return grey
-    rounded = np.rint(grey)
-    return rounded.astype(np.uint8 if image.dtype == np.uint8 else np.uint16)
+    if image.dtype == np.uint8:
+        return np.rint(grey).astype(np.uint8)
+    return np.rint(grey).astype(np.uint16)
 
 
 def resize_image(image: ImageArray, size: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
