@@ -4,6 +4,7 @@ A record is kept as long as size and modification time of the file stay the same
 user's cache directory: a data root may be read-only.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -149,7 +150,8 @@ class _Memory:
             temporary.replace(self.path)
         except OSError:
             # Without a writable home the files are read again next time; nothing else is lost.
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def size_problems(root: Path, items: Iterable[Item], records: Records) -> list[Problem]:

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
 
 from data_modules.errors import CorruptImageError, DataError
 from data_modules.io import read_image
@@ -19,8 +19,8 @@ def write(path: Path, pixels: npt.NDArray[Any], kind: str = "MONOCHROME2", **tag
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = tags.pop("syntax", ExplicitVRLittleEndian)
-    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.7")
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
     dataset.Rows, dataset.Columns = pixels.shape[:2]
     dataset.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
     if pixels.ndim == 3:
@@ -74,7 +74,8 @@ def test_a_voi_table_is_inverted_in_its_own_range(tmp_path: Path) -> None:
     table.add_new("LUTData", "OW", np.array([10, 20, 30, 200], np.uint16).tobytes())
     stored = np.array([[0, 1], [2, 3]], np.uint16)
     path = write(tmp_path / "a.dcm", stored, "MONOCHROME1", VOILUTSequence=Sequence([table]))
-    np.testing.assert_allclose(read_image(path)[..., 0], [[245, 235], [225, 55]], atol=1e-4)
+    expected = np.array([[245, 235], [225, 55]], np.float32)
+    np.testing.assert_allclose(read_image(path)[..., 0], expected, atol=1e-4)
 
 
 def test_a_modality_table_sets_the_range_of_a_window(tmp_path: Path) -> None:
@@ -91,7 +92,8 @@ def test_a_modality_table_sets_the_range_of_a_window(tmp_path: Path) -> None:
         WindowWidth=100,
         VOILUTFunction="LINEAR_EXACT",
     )
-    np.testing.assert_allclose(read_image(path)[..., 0], [[0, 0], [127.5, 255]], atol=1e-3)
+    expected = np.array([[0, 0], [127.5, 255]], np.float32)
+    np.testing.assert_allclose(read_image(path)[..., 0], expected, atol=1e-3)
 
 
 def test_the_first_of_several_windows_counts(tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_several_frames_are_refused(tmp_path: Path) -> None:
     [(JPEG2000Lossless, "pylibjpeg-openjpeg"), (JPEGLosslessSV1, "pylibjpeg-libjpeg")],
 )
 def test_a_missing_plugin_names_file_syntax_and_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str, package: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: UID, package: str
 ) -> None:
     path = write(tmp_path / "packed.dcm", STORED)
     dataset = pydicom.dcmread(path)

@@ -78,7 +78,7 @@ def test_the_cache_changes_nothing(write_pairs: WritePairs, cache: str) -> None:
     for epoch in range(3):
         loaders = plain.train_dataloader(), cached.train_dataloader()
         for loader in loaders:
-            loader.sampler.set_epoch(epoch)
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         for one, other in zip(*loaders, strict=True):
             for key in one:
                 assert torch.equal(one[key], other[key])
@@ -88,7 +88,9 @@ def test_a_full_cache_needs_no_files_and_forked_workers_fill_it(write_pairs: Wri
     root = write_pairs(*NAMES)
     data = module(root, val_fraction=0.0, cache="memory", num_workers=2, batch_size=3)
     data.setup("fit")
-    first = {i: x for b in data.train_dataloader() for i, x in zip(b["index"].tolist(), b["image"])}
+    first = {}
+    for batch in data.train_dataloader():
+        first |= dict(zip(batch["index"].tolist(), batch["image"], strict=True))
     for file in (root / "images").iterdir():
         file.unlink()
     again = list(data.reference_images())  # read in this process, filled by the workers
@@ -342,9 +344,12 @@ def test_files_are_read_once_and_again_when_they_change(
 
     read: list[str] = []
     original = verify.read_record
-    monkeypatch.setattr(
-        verify, "read_record", lambda p, r: (read.append(p.name), original(p, r))[1]
-    )
+
+    def counted(path: Path, role: verify.Role) -> verify.FileRecord:
+        read.append(path.name)
+        return original(path, role)
+
+    monkeypatch.setattr(verify, "read_record", counted)
     root = write_pairs(*NAMES)
     module(root).prepare_data()
     assert len(read) == 24

@@ -40,9 +40,7 @@ def test_official_layouts(tmp_path: Path, year: int, nested: bool) -> None:
 
 def test_the_official_validation_set(tmp_path: Path) -> None:
     write(tmp_path, num=8, seed=0, size=(32, 24), year=2018)
-    with pytest.raises(
-        DataError, match="official_val: no folder ISIC2018_Task1-2_Validation_Input"
-    ):
+    with pytest.raises(DataError, match="no folder ISIC2018_Task1-2_Validation_Input"):
         module(tmp_path, official_val=True).setup("fit")
     layout = LAYOUTS[2018]
     assert layout.val is not None
@@ -97,9 +95,7 @@ def test_training_images_in_the_official_test_set_are_named(tmp_path: Path) -> N
 
 def test_the_wrong_folder_or_year_is_explained(tmp_path: Path) -> None:
     write(tmp_path, num=2, seed=0, size=(32, 24), year=2017)
-    with pytest.raises(
-        DataError, match=r"the folders of 2017 are there: set data\.init_args\.year"
-    ):
+    with pytest.raises(DataError, match="the folders of 2017 are there: set data"):
         module(tmp_path, year=2018).setup("fit")
     inner = tmp_path / LAYOUTS[2017].train.images
     with pytest.raises(DataError, match="give the folder above") as error:

@@ -29,7 +29,7 @@ def test_every_data_set_has_a_module_a_clean_phantom_and_its_name(
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:
-    with pytest.raises(DataError, match="no data set 'isicc'.*Did you mean isic"):
+    with pytest.raises(DataError, match=r"no data set 'isicc'.*Did you mean isic"):
         find_dataset("isicc")
 
 

@@ -95,5 +95,5 @@ def test_the_draw_depends_on_seed_epoch_and_index_alone() -> None:
 
 
 def test_an_unknown_augmentation_names_the_known_ones() -> None:
-    with pytest.raises(DataError, match="augment: 'flip'.*hflip, vflip, rot90"):
+    with pytest.raises(DataError, match=r"augment: 'flip'.*hflip, vflip, rot90"):
         Augmentation(["flip"], 0)
