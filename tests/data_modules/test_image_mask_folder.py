@@ -88,7 +88,7 @@ def test_a_full_cache_needs_no_files_and_forked_workers_fill_it(write_pairs: Wri
     root = write_pairs(*NAMES)
     data = module(root, val_fraction=0.0, cache="memory", num_workers=2, batch_size=3)
     data.setup("fit")
-    first = {}
+    first: dict[int, torch.Tensor] = {}
     for batch in data.train_dataloader():
         first |= dict(zip(batch["index"].tolist(), batch["image"], strict=True))
     for file in (root / "images").iterdir():
