@@ -144,7 +144,16 @@ class ImageMaskDataModule(LightningDataModule, ABC):
         exclusion = Exclusion(self.exclude_file)
         listing = self.listing(exclusion)
         exclusion.require_all_used()
+        if listing.test is not None and not listing.test.labelled and self.test_fraction > 0:
+            listing.test = None  # no masks to test on, and the user wants others
         return listing
+
+    def fractions(self, listing: Listing) -> dict[str, float]:
+        """What is held out of the pool; an official set takes the place of its fraction."""
+        return {
+            "val_fraction": self.val_fraction if listing.val is None else 0.0,
+            "test_fraction": self.test_fraction if listing.test is None else 0.0,
+        }
 
     def advice(self) -> str:
         """How the data are had, and how a stand-in is made."""
@@ -220,8 +229,7 @@ class ImageMaskDataModule(LightningDataModule, ABC):
             listing.val if listing.val in parts else None,
             listing.test if listing.test in parts else None,
             records,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
+            **self.fractions(listing),
             seed=self.split_seed,
         )
         require_official_disjoint(splits, records)

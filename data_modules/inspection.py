@@ -66,15 +66,15 @@ def assign_splits(
     test_fraction: float,
     seed: int,
 ) -> dict[str, list[Item]]:
-    """Items of `train`, `val` and `test`; an official part takes the place of its fraction.
+    """Items of `train`, `val` and `test`.
 
     Args:
         pool: What is split.
         val: Official validation set.
         test: Official test set.
         records: Of the images in the pool.
-        val_fraction: Share of the groups for validation.
-        test_fraction: Share of the groups for test.
+        val_fraction: Share of the groups in the pool for validation.
+        test_fraction: Share of the groups in the pool for test.
         seed: Fixes the split.
     """
     groups = tie_groups(
@@ -82,8 +82,8 @@ def assign_splits(
     )
     assigned = split_groups(
         groups,
-        val_fraction=0.0 if val is not None else val_fraction,
-        test_fraction=0.0 if test is not None else test_fraction,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
         seed=seed,
     )
     splits: dict[str, list[Item]] = {"train": [], "val": [], "test": []}

@@ -95,7 +95,11 @@ def check(name: str, root: str | Path, **arguments: Any) -> list[Problem]:
     variants = [arguments] if arguments else module.variants(Path(root))
     found: list[Problem] = []
     for variant in variants:
-        found += _check_one(module(root=str(root), **variant))
+        try:
+            data = module(root=str(root), **variant)
+        except TypeError as error:  # an argument that the data module does not have
+            raise DataError(f"{name}: {str(error).rsplit('.', 1)[-1]}.") from error
+        found += _check_one(data)
     return found
 
 
@@ -122,8 +126,7 @@ def _check_one(data: ImageMaskDataModule) -> list[Problem]:
             official.get(id(listing.val)),
             official.get(id(listing.test)),
             records,
-            val_fraction=data.val_fraction,
-            test_fraction=data.test_fraction,
+            **data.fractions(listing),
             seed=data.split_seed,
         )
     except DataError as error:

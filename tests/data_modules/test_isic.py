@@ -67,6 +67,21 @@ def test_a_test_set_without_masks_only_serves_predict(tmp_path: Path) -> None:
     assert "mask" not in next(iter(data.predict_dataloader()))
     with pytest.raises(DataError, match="ISIC2018_Task1_Test_GroundTruth/: missing folder"):
         data.setup("test")
+    own = module(tmp_path, test_fraction=0.3)
+    own.setup("test")
+    assert own.split_table()["test"]
+    assert all("Training_Input" in path for path in own.split_table()["test"])
+
+
+def test_a_part_to_predict_is_the_part_of_the_fit(tmp_path: Path) -> None:
+    write(tmp_path, num=20, seed=0, size=(32, 24))
+    settings: dict[str, Any] = {"val_fraction": 0.2, "test_fraction": 0.4}
+    fit = module(tmp_path, **settings)
+    fit.setup("fit")
+    for split in ("train", "val", "test"):
+        predict = module(tmp_path, predict_split=split, **settings)
+        predict.setup("predict")
+        assert predict.split_table()["predict"] == fit.split_table()[split]
 
 
 def test_test_fraction_where_there_is_no_official_test_set(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ def test_check_looks_at_every_layout_that_is_there(tmp_path: Path) -> None:
     assert check("isic", tmp_path, year=2018) == []
 
 
+def test_check_names_an_argument_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"isic: .*unexpected keyword argument 'yaer'"):
+        check("isic", tmp_path, yaer=2018)
+
+
 def test_check_of_a_missing_root_and_of_a_wrong_layout(tmp_path: Path) -> None:
     for root in (tmp_path / "gone", tmp_path):
         (problem,) = check("isic", root)

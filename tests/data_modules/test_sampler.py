@@ -164,6 +164,17 @@ def test_it_does_so_with_workers_accumulation_and_validation(
     assert _fit(root, 12, resume=save.path, **settings) == whole[5 * batches // 12 :]
 
 
+def test_lightning_predicts_every_item_in_order(root: Path) -> None:
+    class Echo(Watch):
+        def predict_step(self, batch: dict[str, Tensor]) -> Tensor:
+            return batch["index"]
+
+    data = ImageMaskFolderDataModule(root=str(root), image_size=8, batch_size=4, num_workers=0)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    predicted = trainer.predict(Echo(False), data)
+    assert torch.cat(predicted).tolist() == list(range(14))  # type: ignore[arg-type]
+
+
 def test_workers_change_nothing(root: Path) -> None:
     alone = _fit(root, 9)
     assert _fit(root, 9, workers=2) == alone
