@@ -179,7 +179,7 @@ def check_sections(
                 names, name = known | sections, key
             if names and name not in names:
                 raise UsageError(f"{key} (in {path}): no such key{did_you_mean(name, names)}")
-            if name in sections and key not in known:
+            if name == key and key in sections:
                 raise UsageError(f"{key} (in {path}): holds no keys; give one, or leave it out")
 
 

@@ -109,9 +109,7 @@ def choose_run(
     same = [path for path in runs if comparable(read_config(path)) == wanted]
     if runs and not same:
         differing = ", ".join(differences(wanted, comparable(read_config(runs[0])))[:5])
-        rank_zero_info(
-            f"resume: no run of this config; the newest, {runs[0]}, differs: {differing}"
-        )
+        rank_zero_info(f"resume: the newest run, {runs[0]}, differs in {differing}")
     limits = Limits.of(config)
     for path in same:
         holder = holder_of(path, launch)

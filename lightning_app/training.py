@@ -58,6 +58,9 @@ STANDING = {
 }
 
 
+RESUMABLE = ("fit", "predict")
+
+
 def run(args: list[str], *, in_process: bool = False) -> int:
     """Runs a training subcommand.
 
@@ -122,13 +125,20 @@ class MedDiffCLI(LightningCLI):
         parser.add_argument(
             "--run_root", type=str, default="runs", help="Folder of the run directories."
         )
-        parser.add_argument(
-            "--resume",
-            type=str | None,
-            default=None,
-            help="`auto`: continue the newest unfinished run of this config and seed in its own "
-            "directory, or begin one. A run directory: continue that run (fit and predict).",
-        )
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand in RESUMABLE:
+            parser.add_argument(
+                "--resume",
+                type=str | None,
+                default=None,
+                help="`auto`: continue the newest unfinished run of this config and seed in its "
+                "own directory, or begin one. A run directory: continue that run.",
+            )
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the standing callbacks, the loggers and the links."""
@@ -178,7 +188,7 @@ class MedDiffCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.ckpt_path is None:
             return
-        if config.resume is not None:
+        if config.get("resume") is not None and self.subcommand == "fit":
             raise UsageError("--ckpt_path and --resume: give one of them")
         prefer = ("last", "best") if self.subcommand == "fit" else ("best", "last")
         checkpoint = self._read(find_checkpoint(str(config.ckpt_path), prefer))
@@ -235,11 +245,9 @@ class MedDiffCLI(LightningCLI):
         )
 
     def _run_to_resume(self, parent: Path) -> Path | None:
-        asked = self.config[self.subcommand].resume
+        asked = self.config[self.subcommand].get("resume")
         if asked is None:
             return None
-        if self.subcommand not in ("fit", "predict"):
-            raise UsageError(f"--resume: {self.subcommand} has nothing to continue; leave it out")
         if self._launch.run_dir is not None:
             return Path(self._launch.run_dir)
         config = self._resolved()

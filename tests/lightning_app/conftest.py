@@ -1,0 +1,31 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# The tests of this folder share `tests.lightning_app.toys`. Appended, so that installed packages
+# win.
+sys.path.append(str(Path(__file__).parents[2]))
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs a subcommand on the toy module, with ``tmp_path`` as working directory."""
+    from lightning_app.cli import main
+    from tests.lightning_app.toys import ARGS
+
+    monkeypatch.chdir(tmp_path)
+
+    def command(subcommand: str, *args: str) -> int:
+        return main([subcommand, *ARGS, *args])
+
+    return command
+
+
+@pytest.fixture
+def toy_runs(tmp_path: Path) -> Callable[[], list[Path]]:
+    """The run directories of the toy, oldest first."""
+    return lambda: sorted((tmp_path / "runs" / "ToyModule").glob("*"))

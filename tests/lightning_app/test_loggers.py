@@ -1,0 +1,100 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_app.loggers import REDACTED, RunCSVLogger, redact
+from tests.lightning_app.conftest import Command
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_columns_may_grow_and_rows_are_there_at_once(tmp_path: Path) -> None:
+    logger = RunCSVLogger(tmp_path)
+    logger.log_metrics({"train/loss": 1.5}, step=0)
+    assert rows(tmp_path) == [{"train/loss": "1.5", "step": "0"}]
+    logger.log_metrics({"val/loss": 2.5}, step=0)
+    assert rows(tmp_path)[0] == {"train/loss": "1.5", "step": "0", "val/loss": ""}
+    assert rows(tmp_path)[1] == {"train/loss": "", "step": "0", "val/loss": "2.5"}
+
+
+def test_a_resumed_run_keeps_the_earlier_rows(tmp_path: Path) -> None:
+    first = RunCSVLogger(tmp_path)
+    for step in range(6):
+        first.log_metrics({"train/loss": float(step)}, step=step)
+    second = RunCSVLogger(tmp_path)
+    second.continue_from(4)
+    second.log_metrics({"train/loss": 40.0, "new": 1.0}, step=4)
+    assert [(row["step"], row["train/loss"]) for row in rows(tmp_path)] == [
+        *(("0", "0.0"), ("1", "1.0"), ("2", "2.0"), ("3", "3.0")),
+        ("4", "40.0"),
+    ]
+
+
+def test_a_row_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("train/loss,step\n0.5,0\n0.2")
+    logger = RunCSVLogger(tmp_path)
+    logger.continue_from(5)
+    logger.log_metrics({"train/loss": 0.1}, step=1)
+    assert [row["step"] for row in rows(tmp_path)] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("config", "redacted"),
+    [
+        ({"root": "data"}, {"root": REDACTED}),
+        ({"root": None}, {"root": None}),
+        ({"data": {"init_args": {"x": "/home/ann"}}}, {"data": {"init_args": {"x": REDACTED}}}),
+        ({"files": ["a/b.png", "~"]}, {"files": [REDACTED, REDACTED]}),
+        ({"exclude_file": "bad.txt"}, {"exclude_file": REDACTED}),
+        ({"init_from": "run"}, {"init_from": REDACTED}),
+        ({"p": Path("x")}, {"p": REDACTED}),
+        ({"monitor": "val/jaccard"}, {"monitor": "val/jaccard"}),
+        ({"class_path": "meddiff.hybrid.X"}, {"class_path": "meddiff.hybrid.X"}),
+        ({"lr": 0.1, "on": True}, {"lr": 0.1, "on": True}),
+    ],
+)
+def test_paths_are_redacted_and_nothing_else(
+    config: dict[str, Any], redacted: dict[str, Any]
+) -> None:
+    assert redact(config) == redacted
+
+
+def test_tensorboard_gets_the_config_without_paths(toy: Command, tmp_path: Path) -> None:
+    secret = tmp_path / "patient-doe"
+    given = ["--tensorboard.enabled", "true", "--data.init_args.root", str(secret)]
+    assert toy("fit", "--trainer.max_steps", "2", *given) == 0
+    (run,) = (tmp_path / "runs" / "ToyModule").iterdir()
+    files = [path for path in (run / "tensorboard").rglob("*") if path.is_file()]
+    content = b"".join(path.read_bytes() for path in files)
+    assert b"train/loss" in content
+    assert b"learning_rate" in content
+    assert b"patient-doe" not in content
+
+
+@pytest.mark.slow
+def test_wandb_gets_the_config_without_paths_and_one_id(
+    toy: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    secret = tmp_path / "patient-doe"
+    given = ["--wandb.enabled", "true", "--wandb.offline", "true"]
+    given += ["--data.init_args.root", str(secret), "--model.init_args.init_from", str(secret)]
+    assert toy("fit", "--trainer.max_steps", "2", *given) == 0
+    assert toy("fit", "--trainer.max_steps", "4", "--resume", "auto", *given) == 0
+    (run,) = (tmp_path / "runs" / "ToyModule").iterdir()
+    identity = json.loads((run / "run.json").read_text())["wandb_id"]
+    files = [path for path in (run / "wandb").rglob("*.wandb") if not path.is_symlink()]
+    assert len(files) == 2
+    for path in files:
+        assert path.name == f"run-{identity}.wandb"
+        content = path.read_bytes()
+        assert b"learning_rate" in content
+        assert b"last.every_n_steps" in content or b"every_n_steps" in content
+        assert b"patient-doe" not in content
+        assert str(tmp_path).encode() not in content

@@ -1,0 +1,107 @@
+"""A module and data that are as small as they can be."""
+
+import time
+from typing import ClassVar
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+HERE = "tests.lightning_app.toys"
+ARGS = (
+    *("--model", f"{HERE}.ToyModule", "--data", f"{HERE}.ToyDataModule"),
+    *("--trainer.accelerator", "cpu", "--trainer.devices", "1"),
+    *("--trainer.log_every_n_steps", "1", "--trainer.enable_progress_bar", "false"),
+    *("--last.every_n_steps", "1"),
+)
+
+
+class ToyModule(LightningModule):
+    """One weight vector; ``preset`` and ``width`` stand for those of a real module."""
+
+    def __init__(
+        self,
+        image_size: int = 8,
+        seed: int = 0,
+        learning_rate: float = 0.1,
+        width: int = 3,
+        preset: str = "paper",
+        schedule: bool = False,
+        init_from: str | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = nn.Linear(width, 1)
+
+    @property
+    def supports_fp16(self) -> bool:
+        return False
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        time.sleep(self.hparams["seconds"])
+        loss: Tensor = self.layer(batch[:, : self.hparams["width"]]).square().mean()
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.log("val/loss", self.layer(batch[:, : self.hparams["width"]]).square().mean())
+
+    def test_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.log("test/loss", self.layer(batch[:, : self.hparams["width"]]).square().mean())
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.hparams["learning_rate"])
+        if not self.hparams["schedule"]:
+            return optimizer
+        schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step))
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+class OtherModule(ToyModule):
+    """Another method."""
+
+
+class ToyDataModule(LightningDataModule):
+    """Eight rows of numbers."""
+
+    def __init__(self, root: str | None = None, image_size: int = 16, seed: int = 0) -> None:
+        super().__init__()
+        self.rows = torch.linspace(-1, 1, 32).reshape(8, 4)
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        return DataLoader(self.rows, batch_size=2)  # type: ignore[arg-type]
+
+    val_dataloader = train_dataloader
+    test_dataloader = train_dataloader
+
+    def split_table(self) -> dict[str, list[str]]:
+        return {"train": ["a.png", "b.png"], "val": ["c.png"]}
+
+
+class Rates(Callback):
+    """Keeps the learning rate of every step, on the class, for the test to read."""
+
+    seen: ClassVar[list[float]] = []
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int
+    ) -> None:
+        Rates.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+class Bug(Callback):
+    """Fails as a library would on a bug."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.zeros(2) @ torch.zeros(3)
+
+
+class OutOfMemory(Callback):
+    """Fails as a full GPU does."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
