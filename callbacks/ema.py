@@ -9,7 +9,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from meddiff.protocols import HasNetworks
 
@@ -106,13 +105,11 @@ class EMACallback(Callback):
         self._last_step_seen = trainer.global_step
         self._steps += 1
         if self._steps % self.every_n_steps == 0:
-            live: list[Any] = [
+            live = [
                 parameter.detach().to(average.dtype)
                 for parameter, average in zip(self._parameters, self._average, strict=True)
             ]
-            averages: list[Any] = list(self._average)
-            update = get_ema_multi_avg_fn(self._share_kept())  # type: ignore[no-untyped-call]
-            update(averages, live, self._steps)
+            torch._foreach_lerp_(self._average, live, 1 - self._share_kept())
 
     def _share_kept(self) -> float:
         most = (1 + self._steps) / (10 + self._steps) if self.warmup else 1.0

@@ -133,14 +133,10 @@ class SegmentationMetrics(Callback):
 
     def _log(self, trainer: Trainer, module: LightningModule, stage: str) -> Scores | None:
         rows, self._rows = self._rows, []
+        # All processes or none have rows: Lightning calls no hook where a process has no batch.
         if not rows:
-            # An unpadded sampler may leave this process without an image, but never without the
-            # gathering; a module or data without masks leaves all processes without rows.
-            rows = [torch.zeros(0, 0, dtype=torch.int64, device=module.device)]
-        gathered = gather_rows(trainer, torch.cat(rows))
-        if not len(gathered):
             return None
-        scores = scores_of(gathered)
+        scores = scores_of(gather_rows(trainer, torch.cat(rows)))
         figures = {f"{stage}/dice": scores.dice.mean(), f"{stage}/jaccard": scores.jaccard.mean()}
         if scores.class_jaccard.shape[1] > 1:
             for k, values in enumerate(scores.class_jaccard.T, start=1):

@@ -135,8 +135,8 @@ class PredictionWriter(Callback):
             if not as_png:
                 np.save(file, value.float().numpy() if value.is_floating_point() else value.numpy())
             elif key == "mask":
-                ids = value.to(torch.uint8)
-                Image.fromarray((ids * 255 if binary else ids).numpy()).save(file, "PNG")
+                grey = (value == 1) * 255 if binary else value
+                Image.fromarray(grey.to(torch.uint8).numpy()).save(file, "PNG")
             else:
                 pixels = ((value.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
                 array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)

@@ -41,7 +41,7 @@ class ToyModule(LightningModule):
         number = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(number)
         image = F.dropout(torch.randn(4, 3, SIZE, SIZE, device=self.device))
-        loss = (self.net(image) - 1).square().mean()
+        loss: Tensor = (self.net(image) - 1).square().mean()
         if number == self.bad_batch and self.global_rank == self.bad_rank:
             loss = loss * float("nan")
         self.log("train/loss", loss)
@@ -103,7 +103,7 @@ class ToyDataModule(LightningDataModule):
 
 
 def loader(length: int = 8, batch_size: int = 2) -> DataLoader[dict[str, Tensor]]:
-    return DataLoader(ToyData(length), batch_size)
+    return DataLoader(ToyData(length), batch_size=batch_size)
 
 
 def trainer_in(root: Path, *callbacks: Callback, **kwargs: Any) -> Trainer:

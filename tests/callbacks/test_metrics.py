@@ -1,0 +1,207 @@
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
+
+from callbacks import BestCheckpoint, SegmentationMetrics
+from callbacks.metrics import bootstrap_limits, pixel_counts, scores_of
+from tests.callbacks.toys import ToyData, ToyModule, loader, read, trainer_in
+
+
+def one_hot(mask: Tensor, num_classes: int) -> Tensor:
+    """Logits whose argmax is the mask."""
+    return torch.nn.functional.one_hot(mask, num_classes).permute(0, 3, 1, 2).float()
+
+
+def by_sets(predicted: np.ndarray, true: np.ndarray, k: int) -> tuple[float, float, bool]:
+    """Dice and Jaccard of one class in one image, from sets of pixel positions."""
+    counted = true != 255
+    p = {tuple(at) for at in np.argwhere((predicted == k) & counted)}
+    t = {tuple(at) for at in np.argwhere((true == k) & counted)}
+    if not p | t:
+        return 1.0, 1.0, False
+    return 2 * len(p & t) / (len(p) + len(t)), len(p & t) / len(p | t), True
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_scores_agree_with_sets_of_pixels(num_classes: int) -> None:
+    draw = np.random.default_rng(0)
+    true = draw.integers(num_classes, size=(6, 7, 5))
+    predicted = draw.integers(num_classes, size=(6, 7, 5))
+    true[draw.random(true.shape) < 0.2] = 255
+    true[1][true[1] != 255] = 0  # no foreground in the mask
+    true[2][true[2] != 255] = predicted[2] = 0  # nor in the prediction
+    true[3] = 255  # nothing counts
+    true[4][true[4] == num_classes - 1] = 0  # a class less
+    predicted[4][predicted[4] == num_classes - 1] = 0
+    counts = pixel_counts(one_hot(torch.tensor(predicted), num_classes), torch.tensor(true))
+    scores = scores_of(torch.cat([torch.arange(6)[:, None], counts.flatten(1)], dim=1))
+    for image in range(6):
+        found = [by_sets(predicted[image], true[image], k) for k in range(1, num_classes)]
+        present = [entry for entry in found if entry[2]] or [(1.0, 1.0, True)]
+        assert scores.dice[image] == pytest.approx(np.mean([dice for dice, _, _ in present]))
+        assert scores.jaccard[image] == pytest.approx(np.mean([jac for _, jac, _ in present]))
+        for k, (_, jaccard, there) in enumerate(found):
+            value = scores.class_jaccard[image, k]
+            assert np.isnan(value) if not there else value == pytest.approx(jaccard)
+    assert scores.jaccard[2] == scores.dice[2] == scores.jaccard[3] == 1
+    assert scores.jaccard[1] == 0
+
+
+def test_scores_are_of_each_image_once_in_order() -> None:
+    rows = torch.tensor([[4, 1, 0, 1], [2, 1, 1, 2], [4, 1, 0, 1]])
+    scores = scores_of(rows)
+    assert scores.index.tolist() == [2, 4]
+    assert scores.jaccard.tolist() == [0.25, 0.5]
+
+
+def test_bootstrap_limits_are_those_of_the_seed_and_cover_the_mean() -> None:
+    values = np.random.default_rng(1).random(400)
+    limits = bootstrap_limits(values, 1000, 0.95, seed=0)
+    assert limits == bootstrap_limits(values, 1000, 0.95, seed=0)
+    assert limits != bootstrap_limits(values, 1000, 0.95, seed=1)
+    # The normal approximation of the mean's limits.
+    error = 1.96 * values.std() / np.sqrt(400)
+    assert limits == pytest.approx((values.mean() - error, values.mean() + error), abs=0.1 * error)
+
+
+def test_validation_logs_what_the_best_checkpoint_monitors(tmp_path: Path) -> None:
+    best = BestCheckpoint("val/jaccard", mode="max")
+    trainer = trainer_in(tmp_path, SegmentationMetrics(), best, max_steps=4)
+    module = ToyModule()
+    trainer.fit(module, loader(), loader(6))
+    expected = []
+    for item in map(ToyData(6).__getitem__, range(6)):
+        predicted = module.segment(item["image"][None]).argmax(1)[0].numpy()
+        expected.append(by_sets(predicted, item["mask"].numpy(), 1)[:2])
+    dice, jaccard = np.mean(expected, axis=0)
+    assert trainer.callback_metrics["val/dice"].item() == pytest.approx(dice)
+    assert trainer.callback_metrics["val/jaccard"].item() == pytest.approx(jaccard)
+    state = read(tmp_path / "checkpoints/best.ckpt")["callbacks"]["BestCheckpoint"]
+    assert state["best_model_score"].item() == pytest.approx(jaccard)
+    assert not any("class" in name for name in trainer.callback_metrics)
+
+
+def test_each_class_is_logged_where_there_are_several(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, SegmentationMetrics())
+    module = ToyModule(num_classes=3)
+    trainer.validate(module, DataLoader(ToyData(4, num_classes=3), 2), verbose=False)
+    figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    per_class = []
+    for k in (1, 2):
+        found = [
+            by_sets(
+                module.segment(item["image"][None]).argmax(1)[0].numpy(), item["mask"].numpy(), k
+            )
+            for item in map(ToyData(4, num_classes=3).__getitem__, range(4))
+        ]
+        per_class.append(np.mean([jaccard for _, jaccard, there in found if there]))
+        assert figures[f"val/jaccard_class{k}"] == pytest.approx(per_class[-1])
+    assert figures["val/jaccard"] == pytest.approx(np.mean(per_class))
+
+
+def test_test_writes_a_table_and_limits(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, SegmentationMetrics())
+    trainer.test(ToyModule(), loader(5), verbose=False)
+    with (tmp_path / "test_metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["index"] for row in rows] == ["0", "1", "2", "3", "4"]
+    figures = trainer.callback_metrics
+    for name in ("dice", "jaccard"):
+        values = np.array([float(row[name]) for row in rows])
+        assert figures[f"test/{name}"].item() == pytest.approx(values.mean())
+        low, high = bootstrap_limits(values, 1000, 0.95, 0)
+        assert figures[f"test/{name}_lo"].item() == pytest.approx(low)
+        assert figures[f"test/{name}_hi"].item() == pytest.approx(high)
+
+
+def test_sanity_check_logs_nothing(tmp_path: Path) -> None:
+    trainer = trainer_in(
+        tmp_path,
+        SegmentationMetrics(),
+        num_sanity_val_steps=2,
+        max_steps=2,
+        logger=CSVLogger(tmp_path),
+    )
+    trainer.fit(ToyModule(), loader(), loader())
+    assert "val/jaccard" not in trainer.callback_metrics
+
+
+class NoMasks(ToyModule):
+    segments = False
+
+
+class DropMask(ToyModule):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return {key: value for key, value in batch.items() if key != "mask"}
+
+
+@pytest.mark.parametrize("kind", [NoMasks, DropMask])
+def test_silent_without_masks(tmp_path: Path, kind: Callable[[], LightningModule]) -> None:
+    trainer = trainer_in(tmp_path, SegmentationMetrics())
+    trainer.test(kind(), loader(), verbose=False)
+    assert "test/jaccard" not in trainer.callback_metrics
+    assert not (tmp_path / "test_metrics.csv").exists()
+
+
+class Unpadded(DistributedSampler[dict[str, Tensor]]):
+    """Rank r gets items r, r + world, ..., so 17 items are 9 and 8."""
+
+    def __iter__(self) -> Any:
+        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+
+class Sharded(ToyModule):
+    """Makes its own loader of 17 items, where one of 18 comes twice or none does."""
+
+    padded = False
+
+    def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        kind = DistributedSampler if self.padded else Unpadded
+        world, rank = self.trainer.world_size, self.global_rank
+        sampler = kind(ToyData(17), num_replicas=world, rank=rank, shuffle=False)
+        return DataLoader(ToyData(17), batch_size=4, sampler=sampler)
+
+
+def run_test(root: Path, processes: int, padded: bool) -> dict[str, float]:
+    module = Sharded()
+    module.padded = padded
+    kwargs: dict[str, Any] = {}
+    if processes > 1:
+        kwargs["strategy"] = DDPStrategy(start_method="fork", process_group_backend="gloo")
+    trainer = trainer_in(
+        root, SegmentationMetrics(), devices=processes, use_distributed_sampler=False, **kwargs
+    )
+    trainer.test(module, verbose=False)
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_two_processes_give_exactly_the_figures_of_one(tmp_path: Path, padded: bool) -> None:
+    one = run_test(tmp_path / "one", 1, padded)
+    two = run_test(tmp_path / "two", 2, padded)
+    assert one == two
+    assert {"test/dice", "test/jaccard_lo"} <= one.keys()
+    table = (tmp_path / "two" / "test_metrics.csv").read_text()
+    assert table == (tmp_path / "one" / "test_metrics.csv").read_text()
+    assert len(table.splitlines()) == 17 + 1
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "word"), [({"bootstrap": -1}, "bootstrap"), ({"confidence": 1.0}, "confidence")]
+)
+def test_arguments_out_of_range(kwargs: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        SegmentationMetrics(**kwargs)
