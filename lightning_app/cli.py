@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,8 @@ def main(args: Sequence[str] | None = None) -> int:
             text = describe(error)
             if text is None:
                 raise
+            if _rank() > 0:  # the first process tells it in full
+                text = f"rank {_rank()}: {text.splitlines()[0]}"
             print(text, file=sys.stderr)
             return 2
 
@@ -99,6 +102,12 @@ def _dispatch(args: list[str], *, in_process: bool) -> int:
         f"lightning: no subcommand {command!r}{did_you_mean(command, known)}\n"
         f"The subcommand comes first; it is one of {', '.join(known)}"
     )
+
+
+def _rank() -> int:
+    """The number of this process among those that were started together."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return next((int(rank) for rank in ranks if rank is not None), 0)
 
 
 @contextlib.contextmanager
