@@ -104,7 +104,7 @@ def test_sanity_check_saves_nothing(tmp_path: Path) -> None:
     assert saves.done == [("last.ckpt", 2)]
 
 
-@pytest.mark.parametrize("stop", [4, 5, 11])
+@pytest.mark.parametrize("stop", [4, 5])
 @pytest.mark.parametrize("kwargs", [{}, {"val_check_interval": 2}, {"accumulate_grad_batches": 2}])
 def test_resume_from_any_step_is_exact_and_saves_no_step_twice(
     tmp_path: Path, stop: int, kwargs: dict[str, Any]

@@ -39,8 +39,8 @@ def test_says_where_there_is_no_checkpoint(tmp_path: Path) -> None:
     assert "No checkpoint was made yet" in said
 
 
-# 6: a save in the very step; 7: the next; 100: only validation at step 8 or the end.
-@pytest.mark.parametrize("save_every", [2, 7, 100])
+# 2 saves in the very step, 7 in the next one; validation follows step 8.
+@pytest.mark.parametrize("save_every", [2, 7])
 @pytest.mark.parametrize("guard_every", [1, 50])
 @pytest.mark.parametrize("validation", [0, 1.0])
 def test_good_checkpoints_stay_as_they_were(
@@ -63,7 +63,7 @@ def test_poisoned_weights_with_a_finite_loss_are_not_saved(tmp_path: Path) -> No
             self, trainer: Trainer, pl_module: LightningModule, *args: Any
         ) -> None:
             if trainer.global_step == 6:
-                torch.nn.init.constant_(pl_module.net[0].bias, float("inf"))
+                torch.nn.init.constant_(pl_module.get_parameter("net.0.bias"), float("inf"))
 
     trainer = trainer_in(tmp_path, NonFiniteGuard(), Poison(), LastCheckpoint(3))
     with pytest.raises(NonFiniteLossError, match="weights are not finite after step 6"):

@@ -171,8 +171,10 @@ class Sharded(ToyModule):
     def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         kind = DistributedSampler if self.padded else Unpadded
         world, rank = self.trainer.world_size, self.global_rank
-        sampler = kind(ToyData(17), num_replicas=world, rank=rank, shuffle=False)
-        return DataLoader(ToyData(17), batch_size=4, sampler=sampler)
+        sampler: DistributedSampler[Any] = kind(
+            ToyData(17), num_replicas=world, rank=rank, shuffle=False
+        )
+        return DataLoader(data, batch_size=4, sampler=sampler)
 
 
 def run_test(root: Path, processes: int, padded: bool) -> dict[str, float]:

@@ -58,7 +58,7 @@ def run(
     when: int = 3,
     where: str = "batch",
     devices: int = 1,
-    **env: str,
+    env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     root.mkdir(exist_ok=True)
     script = root / "train.py"
@@ -66,9 +66,13 @@ def run(
     arguments = [str(root), number, str(when), where, str(devices)]
     return subprocess.run(
         [sys.executable, str(script), *arguments],
-        env=os.environ
-        | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
-        | env,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            # Sums of floats depend on the number of threads.
+            "OMP_NUM_THREADS": str(torch.get_num_threads()),
+            **(env or {}),
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -140,7 +144,7 @@ def slurm(root: Path) -> dict[str, str]:
 
 
 def test_sigusr1_requeues_once_after_saving(tmp_path: Path) -> None:
-    done = run(tmp_path, "SIGUSR1", **slurm(tmp_path))
+    done = run(tmp_path, "SIGUSR1", env=slurm(tmp_path))
     assert done.returncode == 128 + signal.SIGUSR1, done.stderr
     assert (tmp_path / "asked").read_text() == "requeue 42\n"
     assert read(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 4
@@ -150,13 +154,14 @@ def test_sigusr1_requeues_once_after_saving(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_sigusr1_of_an_array_task(tmp_path: Path) -> None:
-    run(tmp_path, "SIGUSR1", **slurm(tmp_path), SLURM_ARRAY_JOB_ID="40", SLURM_ARRAY_TASK_ID="7")
+    array = {"SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "7"}
+    run(tmp_path, "SIGUSR1", env=slurm(tmp_path) | array)
     assert (tmp_path / "asked").read_text() == "requeue 40_7\n"
 
 
 @pytest.mark.slow
 def test_sigterm_does_not_requeue(tmp_path: Path) -> None:
-    done = run(tmp_path, "SIGTERM", **slurm(tmp_path))
+    done = run(tmp_path, "SIGTERM", env=slurm(tmp_path))
     assert done.returncode == 143, done.stderr
     assert not (tmp_path / "asked").exists()
 
