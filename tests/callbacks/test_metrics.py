@@ -174,7 +174,7 @@ class Sharded(ToyModule):
         sampler: DistributedSampler[Any] = kind(
             ToyData(17), num_replicas=world, rank=rank, shuffle=False
         )
-        return DataLoader(data, batch_size=4, sampler=sampler)
+        return DataLoader(ToyData(17), batch_size=4, sampler=sampler)
 
 
 def run_test(root: Path, processes: int, padded: bool) -> dict[str, float]:
