@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.types import LRSchedulerConfig, OptimizerLRScheduler
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -58,7 +58,10 @@ class ToyModule(LightningModule):
         if not self.hparams["schedule"]:
             return optimizer
         schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step))
-        return [optimizer], [LRSchedulerConfig(schedule, interval="step")]
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
 
 
 class OtherModule(ToyModule):
