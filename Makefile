@@ -12,7 +12,7 @@ INSTALLED := $(ENV)/.meddiff-installed
 DEMO_DATA ?= data/isic-phantom
 DEMO_RUNS ?= runs/demo
 DEMO_IMAGES ?= 200
-DEMO_STEPS ?= 400
+DEMO_STEPS ?= 300
 
 .PHONY: help install demo test test-slow check format bench
 
