@@ -28,11 +28,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup_steps": 2000,
         "num_inference_steps": 100,
     },
-    # 3.8 M parameters; t_sampling and mask_weight as papers/hybrid.md 2c-10 asks
+    # 3.4 M parameters; t_sampling and mask_weight as papers/hybrid.md 2c-10 asks
     # of short runs, and a rate that suits a small network.
     "small": {
         "model_channels": 32,
-        "channel_mult": [1, 2, 2, 4],
+        "channel_mult": [1, 1, 2, 4],
         "num_res_blocks": 1,
         "attention_resolutions": [16, 8],
         "num_head_channels": 32,
