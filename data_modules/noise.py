@@ -71,4 +71,6 @@ class NoiseDataModule(LightningDataModule):
             (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         )
         sampler = UnpaddedSampler(indices, num_replicas=world, rank=rank)
-        return DataLoader(indices, self.batch_size, sampler=sampler, num_workers=self.num_workers)
+        return DataLoader(
+            indices, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers
+        )

@@ -37,7 +37,7 @@ def test_a_config_fits_tests_and_predicts(name: str, isic_root: Path, tmp_path: 
     manifests = list(tmp_path.rglob("predictions/manifest.jsonl"))
     assert len(manifests) == 1
     for line in manifests[0].read_text().splitlines():
-        for file in json.loads(line)["files"].values():
+        for file in json.loads(line)["files"]:
             assert (manifests[0].parent / file).is_file()
 
 
