@@ -208,7 +208,7 @@ class HybridDiffusionModule(LightningModule):
         if not self.segments:
             raise ValueError("objective diffusion predicts no masks; use hybrid or supervised")
         t = torch.zeros(len(image), dtype=torch.long, device=image.device)
-        return self(image, t)[:, -self.num_classes :]
+        return self.forward(image, t)[:, -self.num_classes :]
 
     @torch.no_grad()
     def sample(

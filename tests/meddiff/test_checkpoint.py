@@ -51,7 +51,7 @@ def test_a_run_directory_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
 
 def test_checkpoints_of_others_are_named(tmp_path: Path) -> None:
     other = {"meddiff": {"class_path": "meddiff.dkdm.module.DKDMModule", "version": "1"}}
-    with pytest.raises(CheckpointError, match="written by DKDMModule.*HybridDiffusionModule"):
+    with pytest.raises(CheckpointError, match=r"written by DKDMModule.*HybridDiffusionModule"):
         check_identity(other, HybridDiffusionModule, "run")
     with pytest.raises(CheckpointError, match="not written by a module of meddiff"):
         check_identity({}, HybridDiffusionModule, "run")

@@ -4,6 +4,7 @@ import ast
 import inspect
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -162,7 +163,9 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="preset: 'large'"):
         make_module(preset="large")
     with pytest.raises(ValueError, match="has no `mask`"):
-        make_module().loss({"image": torch.zeros(1, 3, 16, 16)}, torch.zeros(1).long(), torch.ones(1))
+        make_module().loss(
+            {"image": torch.zeros(1, 3, 16, 16)}, torch.zeros(1).long(), torch.ones(1)
+        )
 
 
 def test_given_values_beat_the_preset() -> None:
@@ -182,7 +185,7 @@ def test_the_gradients_of_the_terms_add_up() -> None:
     for term in ("image", "mask"):
         module.zero_grad()
         getattr(module.loss(batch, t, noise), term).backward()
-        expected = sum((p.grad.square().sum() for p in parameters if p.grad is not None))
+        expected = sum(p.grad.square().sum() for p in parameters if p.grad is not None)
         assert getattr(norms, term).item() == pytest.approx(float(expected) ** 0.5, rel=1e-4)
 
 
@@ -193,7 +196,7 @@ def test_a_training_step_does_not_wait_for_the_device() -> None:
     from meddiff.optimization import clip_gradients
     from meddiff.randomness import step_generator
 
-    sources = [
+    sources: list[Any] = [
         HybridDiffusionModule.training_step,
         HybridDiffusionModule.loss,
         HybridDiffusionModule.forward,

@@ -1,6 +1,7 @@
 """Propositions 1 and 2 where the conditional expectations are known (papers/hybrid.md 2g)."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def gaussian_posterior(schedule: NoiseSchedule, x_t: Tensor, t: Tensor) -> tuple
     return mean, variance
 
 
-def sine_of_gaussian(schedule: NoiseSchedule):  # noqa: ANN201
+def sine_of_gaussian(schedule: NoiseSchedule) -> Callable[[Tensor, Tensor], Tensor]:
     """E[(x, sin x) | x_t] in closed form."""
 
     def predict(x_t: Tensor, t: Tensor) -> Tensor:
