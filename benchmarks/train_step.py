@@ -11,8 +11,8 @@ batches and alternate inside one process: after each round of ours a callback ru
 plain loop while the clock of ours stands still.
 
 Prints a table and, last, one JSON line. ``ratio`` is plain_s / ours_s (seconds a step, each the
-median of the rounds). ``peak_mb`` is the peak of ours above its weights and batches in a fresh child
-process: of the GPU's allocator, on a CPU of the process.
+median of the rounds). ``peak_mb`` is the peak of ours above its weights and batches in a fresh
+child process: of the GPU's allocator, on a CPU of the process.
 """
 
 import argparse
