@@ -1,6 +1,7 @@
 """The parser of the command: jsonargparse's errors in few words, with the nearest right name."""
 
 import inspect
+import pydoc
 import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -49,8 +50,9 @@ def known_keys(parser: LightningArgumentParser) -> set[str]:
 
 def init_arguments(name: str | None, base: type) -> set[str]:
     """Arguments of a class named in a config; empty where that is unknown or takes any."""
-    kind = subclasses(base).get((name or "").rpartition(".")[2])
-    if kind is None:
+    # Classes of different modules may share a short name.
+    kind = pydoc.locate(name) if name and "." in name else subclasses(base).get(name or "")
+    if not isinstance(kind, type):
         return set()
     parameters = inspect.signature(kind).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
