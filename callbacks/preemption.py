@@ -57,6 +57,9 @@ class Preemption(Checkpoint):
         """
         self._last_step_seen = trainer.global_step
         self._install()
+        # Under DDP Lightning would ask all processes for a signal at each batch, and wait for the
+        # device; that is done here, and more rarely.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if trainer.received_sigterm:
             raise SystemExit(128 + signal.SIGTERM)
 

@@ -286,19 +286,25 @@ class ImageMaskDataModule(LightningDataModule, ABC):
         return (to_tensor(dataset.load(index)[0]) for index in range(len(dataset)))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches; the last, smaller one is dropped where there is a full one."""
+        """Shuffled batches; what does not fill an optimiser step is left out of an epoch.
+
+        A smaller last batch, or a smaller last group of accumulated batches, would weigh each of
+        its images differently. Where there is not one full one, all images are used.
+        """
         dataset = self._datasets["train"]
         world, rank = self._place()
-        full = len(dataset) // world >= self.batch_size
+        accumulated = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+        share = len(dataset) // world
+        sizes = (self.batch_size * accumulated, self.batch_size)
         sampler = ResumableSampler(
             dataset,
             num_replicas=world,
             rank=rank,
             seed=self.seed,
-            drop_last=full,
+            multiple=next((size for size in sizes if size <= share), None),
             skip=lambda: self._batches_done() * self.batch_size,
         )
-        return ResumableDataLoader(dataset, sampler=sampler, drop_last=full, **self._loading())
+        return ResumableDataLoader(dataset, sampler=sampler, **self._loading())
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Batches of the validation split in order; no loader where it is empty."""

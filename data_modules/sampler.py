@@ -13,7 +13,7 @@ class ResumableSampler(DistributedSampler[Any]):
 
     A subclass of DistributedSampler because Lightning replaces every other one under DDP. It yields
     ``(index, epoch)``, so that a worker that lives on over epochs augments by the right epoch.
-    Every rank gets the same number of items: the rest is dropped where ``drop_last`` is set and
+    Every rank gets the same number of items: the rest is dropped where ``multiple`` is given and
     filled from the start of the order where it is not.
 
     Args:
@@ -21,7 +21,7 @@ class ResumableSampler(DistributedSampler[Any]):
         num_replicas: Number of processes.
         rank: This process.
         seed: Seed of the order.
-        drop_last: Whether the items that do not divide among the ranks are left out.
+        multiple: Each rank's share is cut down to a multiple of this many items; None keeps all.
         skip: Number of items of this epoch that this rank has already seen; asked when iteration
             starts, when Lightning has restored its counters.
     """
@@ -33,11 +33,15 @@ class ResumableSampler(DistributedSampler[Any]):
         num_replicas: int = 1,
         rank: int = 0,
         seed: int = 0,
-        drop_last: bool = False,
+        multiple: int | None = None,
         skip: Callable[[], int] = lambda: 0,
     ) -> None:
-        super().__init__(dataset, num_replicas, rank, seed=seed, drop_last=drop_last)
+        super().__init__(dataset, num_replicas, rank, seed=seed)
         self.skip = skip
+        if multiple is not None:
+            share = len(dataset) // num_replicas  # type: ignore[arg-type]
+            self.num_samples = share - share % multiple
+            self.total_size = self.num_samples * num_replicas
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         # Not seed + epoch as in the parent: (0, 1) and (1, 0) would share their order.

@@ -311,7 +311,11 @@ class MedDiffCLI(LightningCLI):
             raise UsageError(f"trainer: {error}") from error
 
     def _precision(self, asked: Any) -> Any:
-        half = str(asked) in ("16", "16-mixed", "16-true")
+        if str(asked) in ("16-true", "bf16-true"):
+            # Images and weights themselves would be rounded, beyond what the methods bear.
+            mixed = str(asked).replace("true", "mixed")
+            raise UsageError(f"trainer.precision: {asked} is not supported; give {mixed}")
+        half = str(asked) in ("16", "16-mixed")
         if half and isinstance(self.model, DeclaresHalfPrecision) and not self.model.supports_fp16:
             rank_zero_info(
                 f"precision: {type(self.model).__name__} does not bear {asked}; 32-true is used"

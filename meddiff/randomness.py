@@ -57,9 +57,15 @@ def item_generators(seed: int, index: Tensor | Iterable[int]) -> list[torch.Gene
     What is drawn for an item depends neither on the batch size, nor on the rank, nor on the device.
     """
     indices = index.tolist() if isinstance(index, Tensor) else index
-    return [torch.Generator().manual_seed(mix(seed, int(i))) for i in indices]
+    # torch's CPU generator takes the lower 32 bits of a seed; multiplying by an odd number keeps
+    # them apart for all indices of a run, where hashes would collide among many items.
+    key = mix(seed)
+    return [
+        torch.Generator().manual_seed((int(i) * 0x9E3779B1 ^ key) & 0xFFFFFFFF) for i in indices
+    ]
 
 
 def item_noise(seed: int, index: Tensor | Iterable[int], shape: Sequence[int]) -> Tensor:
     """Unit Gaussian noise on the CPU, shape (B, *shape), keyed as in :func:`item_generators`."""
-    return torch.stack([torch.randn(*shape, generator=g) for g in item_generators(seed, index)])
+    generators = item_generators(seed, index)
+    return torch.stack([torch.randn(*shape, generator=g, dtype=torch.float32) for g in generators])

@@ -8,11 +8,22 @@ import torch
 from torch import Tensor, nn
 
 
-class NoiseSchedule(nn.Module):
+class Float32Buffers(nn.Module):
+    """A module whose buffers stay float32 and follow to the device only.
+
+    Precision plugins cast whole modules, and bfloat16 holds neither the noise of small t nor a
+    distribution over a thousand time indices.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(lambda x: x.to(fn(x).device), recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class NoiseSchedule(Float32Buffers):
     """Linear DDPM schedule: ``x_t = alpha_t x_0 + sigma_t epsilon``, t = 0 .. timesteps - 1.
 
-    Coefficients are made in float64 and held in float32, also in a module that was cast to a
-    smaller type: in bfloat16 the noise of the first steps would be exactly zero.
+    Coefficients are made in float64 and held in float32, also in a module that was cast.
 
     Attributes:
         alphas_cumprod: Cumulative product of 1 - beta, shape (timesteps,).
@@ -57,8 +68,3 @@ class NoiseSchedule(nn.Module):
         alpha = self.alpha[t].view(-1, 1, 1, 1)
         sigma = self.sigma[t].view(-1, 1, 1, 1)
         return alpha * image.float() + sigma * noise.float()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # Precision plugins cast whole modules; the schedule follows to the device only.
-        super()._apply(lambda x: x.to(fn(x).device), recurse)  # type: ignore[no-untyped-call]
-        return self

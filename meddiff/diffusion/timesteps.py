@@ -3,14 +3,14 @@
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from meddiff.diffusion.schedule import NoiseSchedule
+from meddiff.diffusion.schedule import Float32Buffers, NoiseSchedule
 
 TSampling: TypeAlias = Literal["uniform", "importance"]
 
 
-class TimestepSampler(nn.Module):
+class TimestepSampler(Float32Buffers):
     """Draws t and weighs the loss so that its expectation is that of uniform t with SNR weights.
 
     ``uniform``: p(t) = 1/T and weight SNR_t (the papers' way). ``importance``:
@@ -44,7 +44,11 @@ class TimestepSampler(nn.Module):
 
     def sample(self, num: int, generator: torch.Generator) -> Tensor:
         """Draws time indices, shape (num,), on the generator's device."""
-        return self.at(torch.rand(num, generator=generator, device=generator.device))
+        # The default type is bfloat16 in the steps of some precisions.
+        quantile = torch.rand(
+            num, generator=generator, device=generator.device, dtype=torch.float32
+        )
+        return self.at(quantile)
 
     def at(self, quantile: Tensor) -> Tensor:
         """The time indices at quantiles of p(t) in [0, 1), shape (num,)."""

@@ -6,20 +6,19 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from meddiff.checkpoint import IDENTITY, identity_of
 from meddiff.diffusion import NoiseSchedule, TimestepSampler
 from meddiff.diffusion.timesteps import TSampling
 from meddiff.hybrid.gradients import term_gradient_norms
-from meddiff.hybrid.loss import IGNORE, HybridLoss, hybrid_loss
+from meddiff.hybrid.loss import HybridLoss, cross_entropy, hybrid_loss
 from meddiff.hybrid.presets import NETWORK_KEYS, PRESETS
 from meddiff.hybrid.sampling import FinalSigma, Solver, solve
 from meddiff.networks import adm_unet
 from meddiff.optimization import adamw_with_warmup, clip_gradients
 from meddiff.presets import Preset, resolve_preset
 from meddiff.protocols import Generators
-from meddiff.randomness import batches_seen, item_generators, item_noise, step_generator
+from meddiff.randomness import item_generators, item_noise, step_generator
 
 Objective: TypeAlias = Literal["hybrid", "diffusion", "supervised"]
 
@@ -31,10 +30,9 @@ class HybridDiffusionModule(LightningModule):
     E[(x, y) | x_t], from which images with masks are sampled (Propositions 1 and 2) and, at t = 0,
     images are segmented.
 
-    Arguments that are None take the value of the preset (``meddiff/hybrid/presets.py``).
-
     Args:
-        preset: ``paper``, ``small`` (an hour on two cores) or ``tiny`` (tests and demos).
+        preset: ``paper``, ``small`` (an hour on two cores) or ``tiny`` (tests and demos): what the
+            arguments that are None stand for, see ``meddiff/hybrid/presets.py``.
         objective: ``hybrid``, or one of the paper's baselines on the same network: ``diffusion``
             (the image term alone) and ``supervised`` (cross-entropy at t = 0).
         image_size: Height and width in pixels.
@@ -55,8 +53,8 @@ class HybridDiffusionModule(LightningModule):
         weight_decay: Weight decay of AdamW.
         warmup_steps: Steps of linear warm-up; the rate is constant after.
         num_inference_steps: Solver steps of ``sample``.
-        log_gradient_norms_every_n_steps: How often the gradient norms of the image and the mask
-            term are logged apart (each time costs two extra backward passes); 0 is never.
+        log_gradient_norms: Whether the gradient norms of the image and the mask term are logged
+            apart wherever the Trainer logs; each time costs two extra passes.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class HybridDiffusionModule(LightningModule):
         weight_decay: float = 1e-6,
         warmup_steps: int | None = None,
         num_inference_steps: int | None = None,
-        log_gradient_norms_every_n_steps: int = 0,
+        log_gradient_norms: bool | None = None,
     ) -> None:
         super().__init__()
         if objective not in get_args(Objective):
@@ -123,12 +121,7 @@ class HybridDiffusionModule(LightningModule):
         return [self.unet]
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """E[z | x_t] in float32: the image channels, then the mask channels, by objective.
-
-        Args:
-            x: Noisy images x_t, shape (B, C, H, W).
-            t: Time indices 0..999, shape (B,).
-        """
+        """E[z | x_t] in float32, image then mask channels, of x_t (B, C, H, W) and t (B,)."""
         prediction: Tensor = self.unet(x.to(self.unet.dtype), t).sample
         return prediction.float()
 
@@ -149,7 +142,7 @@ class HybridDiffusionModule(LightningModule):
         prediction = self.segment(image) if self.objective == "supervised" else self(noisy, t)
         with torch.autocast(image.device.type, enabled=False):
             if self.objective == "supervised":
-                total = F.cross_entropy(prediction, batch["mask"], ignore_index=IGNORE)
+                total = cross_entropy(prediction, batch["mask"])
                 return HybridLoss(total, torch.zeros_like(total), total)
             return hybrid_loss(
                 prediction,
@@ -164,17 +157,22 @@ class HybridDiffusionModule(LightningModule):
         generator = step_generator(self, self.hparams["seed"])
         image = batch["image"]
         t = self.timesteps.sample(len(image), generator)
-        noise = torch.randn(image.shape, generator=generator, device=image.device)
-        every = self.hparams["log_gradient_norms_every_n_steps"]
-        if every and self.objective == "hybrid" and batches_seen(self) % every == 0:
-            norms = term_gradient_norms(
-                lambda: self.loss(batch, t, noise), list(self.unet.parameters())
-            )
+        noise = torch.empty_like(image, dtype=torch.float32).normal_(generator=generator)
+
+        def loss() -> HybridLoss:
+            # Seeded anew, so that dropout is the same whether the terms are measured or not.
+            step_generator(self, self.hparams["seed"])
+            return self.loss(batch, t, noise)
+
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        logs = (self.global_step + 1) % every == 0
+        if logs and self.hparams["log_gradient_norms"] and self.objective == "hybrid":
+            norms = term_gradient_norms(loss, list(self.unet.parameters()))
             self.log("train/grad_norm_image", norms.image)
             self.log("train/grad_norm_mask", self.hparams["mask_weight"] * norms.mask)
-        loss = self.loss(batch, t, noise)
-        self._log_loss("train", loss, len(image))
-        return loss.total
+        terms = loss()
+        self._log_loss("train", terms, len(image))
+        return terms.total
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The loss with t and noise fixed by ``index``, so that runs and steps compare."""
@@ -248,7 +246,7 @@ class HybridDiffusionModule(LightningModule):
             raise ValueError(f"mask_from: {mask_from!r} is not one of joint, direct")
         channels, size = self.hparams["in_channels"], self.hparams["image_size"]
         shape = (num, channels, size, size)
-        x_T = randn_tensor(shape, generator=generator, device=self.device)
+        x_T = randn_tensor(shape, generator, self.device, torch.float32)
         mask_channels = self.num_classes if self.segments else 0
         z = solve(
             self,

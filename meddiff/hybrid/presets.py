@@ -27,6 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-4,
         "warmup_steps": 2000,
         "num_inference_steps": 100,
+        "log_gradient_norms": False,
     },
     # 3.4 M parameters; t_sampling and mask_weight as papers/hybrid.md 2c-10 asks
     # of short runs, and a rate that suits a small network.
@@ -42,6 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-4,
         "warmup_steps": 50,
         "num_inference_steps": 50,
+        "log_gradient_norms": True,
     },
     "tiny": {
         "model_channels": 32,
@@ -55,5 +57,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "warmup_steps": 50,
         "num_inference_steps": 10,
+        "log_gradient_norms": True,
     },
 }

@@ -26,12 +26,18 @@ def _epoch(rank: int, world: int, epoch: int = 0, **kwargs: Any) -> list[int]:
 
 
 def test_two_ranks_share_an_epoch() -> None:
-    dropped = [_epoch(rank, 2, drop_last=True) for rank in (0, 1)]
+    dropped = [_epoch(rank, 2, multiple=1) for rank in (0, 1)]
     assert [len(share) for share in dropped] == [5, 5]
     assert len(set(dropped[0] + dropped[1])) == 10  # disjoint
     padded = [_epoch(rank, 2) for rank in (0, 1)]
     assert [len(share) for share in padded] == [6, 6]
     assert set(padded[0]) | set(padded[1]) == set(NUMBERS)
+
+
+def test_a_share_is_cut_to_whole_optimiser_steps() -> None:
+    shares = [_epoch(rank, 2, multiple=4) for rank in (0, 1)]
+    assert [len(share) for share in shares] == [4, 4]
+    assert len(set(shares[0] + shares[1])) == 8
 
 
 def test_more_ranks_than_items_get_an_equal_number() -> None:

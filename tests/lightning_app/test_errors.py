@@ -26,6 +26,7 @@ GIVEN = [
     (["--trainer.devices", "foo"], ["trainer:", "devices"]),
     (["--trainer.default_root_dir", "here"], ["--run_root"]),
     (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt: no such checkpoint"]),
+    (["--trainer.precision", "bf16-true"], ["trainer.precision: bf16-true", "give bf16-mixed"]),
     (["--resume", "nowhere"], ["nowhere: is no run directory"]),
     (["--config", "configs/hybrid_isik.yaml"], ["configs/hybrid_isic.yaml"]),
     (["--config"], ["--config: give a file"]),

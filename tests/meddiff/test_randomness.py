@@ -23,3 +23,10 @@ def test_the_noise_of_an_item_does_not_depend_on_its_batch() -> None:
     assert not torch.equal(together[0], together[1])
     assert not torch.equal(item_noise(4, [5], (2, 2)), item_noise(3, [5], (2, 2)))
     assert item_generators(0, [1])[0].device.type == "cpu"
+
+
+def test_no_two_items_of_a_run_share_their_seed() -> None:
+    # torch's CPU generator ignores the upper half of a seed, so only the lower one counts.
+    seeds = {g.initial_seed() for g in item_generators(3, range(20_000))}
+    assert len(seeds) == 20_000
+    assert max(seeds) < 2**32

@@ -39,14 +39,40 @@ def test_draws_follow_the_probabilities(t_sampling: str) -> None:
     counts = torch.bincount(t, minlength=1000) / len(t)
     for window in (slice(0, 1), slice(0, 21), slice(500, 1000)):
         expected = sampler.probabilities[window].sum().item()
-        assert counts[window].sum().item() == pytest.approx(expected, abs=0.003)
+        assert counts[window].sum().item() == pytest.approx(expected, rel=0.1)
 
 
 def test_a_quantile_of_one_stays_in_range() -> None:
     sampler = TimestepSampler(NoiseSchedule(), "importance")
-    assert sampler.at(torch.tensor([0.0, 0.999999999, 1.0])).tolist() == [0, 999, 999]
+    assert sampler.at(torch.tensor([0.0, 1 - 2**-24, 1.0])).tolist() == [0, 999, 999]
 
 
 def test_an_unknown_law_is_named() -> None:
     with pytest.raises(ValueError, match="t_sampling: 'cosine'"):
         TimestepSampler(NoiseSchedule(), "cosine")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("t_sampling", ["uniform", "importance"])
+def test_a_cast_of_the_module_leaves_the_law_alone(t_sampling: str) -> None:
+    sampler = TimestepSampler(NoiseSchedule(), t_sampling)  # type: ignore[arg-type]
+    before = sampler.sample(1000, torch.Generator().manual_seed(0))
+    sampler.to(torch.bfloat16)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        after = sampler.sample(1000, torch.Generator().manual_seed(0))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(before, after)
+    assert sampler.weights.dtype == torch.float32
+
+
+def test_validation_spreads_its_items_over_the_law() -> None:
+    sampler = TimestepSampler(NoiseSchedule(), "importance")
+    index = torch.arange(200)
+    t = sampler.fixed(index)
+    assert torch.equal(sampler.fixed(index[50:60]), t[50:60])
+    quantiles = sampler.cdf[t]
+    for tenth in range(10):
+        inside = (sampler.fixed(index) >= sampler.at(torch.tensor([tenth / 10]))).sum().item()
+        assert inside >= 200 * (1 - tenth / 10) - 2
+    assert quantiles.max() > 0.99

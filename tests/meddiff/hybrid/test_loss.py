@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from meddiff.hybrid.loss import hybrid_loss, mask_error, one_hot
+from meddiff.hybrid.loss import cross_entropy, hybrid_loss, mask_error, one_hot
 
 
 def make_batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -57,3 +57,14 @@ def test_without_a_mask_the_image_term_stands_alone() -> None:
     alone = hybrid_loss(prediction[:, :3], image, None, weight, mask_weight=1.0)
     both = hybrid_loss(prediction, image, mask, weight, mask_weight=1.0)
     assert alone.total == both.image
+
+
+def test_cross_entropy_is_the_mean_over_pixels_that_count() -> None:
+    prediction, _, mask, _ = make_batch()
+    mask[0, :2] = 255
+    counted = mask != 255
+    p = prediction[:, 3:].double().softmax(1).movedim(1, -1)[counted].numpy()
+    truth = mask[counted].numpy()
+    expected = -np.log(p[np.arange(len(truth)), truth]).mean()
+    assert cross_entropy(prediction[:, 3:], mask).item() == pytest.approx(expected, rel=1e-5)
+    assert cross_entropy(prediction[:, 3:], torch.full((3, 4, 5), 255)).item() == 0

@@ -63,14 +63,16 @@ def test_the_paper_preset_has_the_published_parameters(
     assert sum(p.numel() for p in module.parameters()) == parameters
 
 
-def test_at_init_the_loss_is_that_of_a_zero_prediction() -> None:
-    module = make_module(mask_weight=0.3)
+@pytest.mark.parametrize("t_sampling", ["uniform", "importance"])
+def test_at_init_the_loss_is_that_of_a_zero_prediction(t_sampling: str) -> None:
+    module = make_module(mask_weight=0.3, t_sampling=t_sampling)
     batch = make_batch()
     t = torch.tensor([0, 10, 100, 999])
     noise = torch.randn(batch["image"].shape)
     loss = module.loss(batch, t, noise)
-    snr = module.schedule.snr[t] / (1000 * module.timesteps.probabilities[t])
-    expected = snr * (batch["image"].square().flatten(1).mean(1) + 0.3 / 2)
+    snr = torch.tensor([9999.0, 454.907, 8.53667, 4.03599e-5])
+    weight = snr / (1000 * module.timesteps.probabilities[t])
+    expected = weight * (batch["image"].square().flatten(1).mean(1) + 0.3 / 2)
     assert loss.total.item() == pytest.approx(expected.mean().item(), rel=1e-5)
 
 
