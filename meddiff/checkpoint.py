@@ -1,5 +1,6 @@
 """Reading the checkpoints of earlier runs, safely and with errors that name the file."""
 
+import inspect
 import pickle
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,12 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
         for key, value in checkpoint["hyper_parameters"].items()
         if key not in {"_class_path", "_instantiator"}
     }
+    unknown = sorted(arguments.keys() - inspect.signature(known[class_path]).parameters.keys())
+    if unknown:
+        raise CheckpointError(
+            f"{file}: was written by meddiff {checkpoint[IDENTITY]['version']}, whose "
+            f"{known[class_path].__name__} took {', '.join(unknown)}; this one does not"
+        )
     module: LightningModule = known[class_path](**arguments)
     try:
         module.load_state_dict(checkpoint["state_dict"])

@@ -52,7 +52,8 @@ class HybridDiffusionModule(LightningModule):
         adam_eps: Epsilon of AdamW.
         weight_decay: Weight decay of AdamW.
         warmup_steps: Steps of linear warm-up; the rate is constant after.
-        num_inference_steps: Solver steps of ``sample``.
+        solver: ``ode`` (Proposition 2) or ``sde`` (Proposition 1) of ``sample``.
+        num_inference_steps: Its steps.
         log_gradient_norms: Whether the gradient norms of the image and the mask term are logged
             apart wherever the Trainer logs; each time costs two extra passes.
     """
@@ -78,6 +79,7 @@ class HybridDiffusionModule(LightningModule):
         adam_eps: float = 1e-8,
         weight_decay: float = 1e-6,
         warmup_steps: int | None = None,
+        solver: Solver | None = None,
         num_inference_steps: int | None = None,
         log_gradient_norms: bool | None = None,
     ) -> None:
@@ -215,7 +217,7 @@ class HybridDiffusionModule(LightningModule):
         generator: Generators = None,
         *,
         num_inference_steps: int | None = None,
-        solver: Solver = "ode",
+        solver: Solver | None = None,
         mask_from: Literal["joint", "direct"] = "joint",
         y_T: float = 0.0,
         final_sigmas_type: FinalSigma = "zero",
@@ -226,7 +228,7 @@ class HybridDiffusionModule(LightningModule):
             num: How many.
             generator: One generator, or one an item.
             num_inference_steps: Solver steps; None takes the module's.
-            solver: ``ode`` (Proposition 2) or ``sde`` (Proposition 1).
+            solver: ``ode`` or ``sde``; likewise.
             mask_from: ``joint`` solves for it; ``direct`` segments the result at t = 0 (3.1).
             y_T: Where the mask part starts; only with ``sigma_min`` does it change the result.
             final_sigmas_type: See ``meddiff.hybrid.sampling.solve``.
@@ -254,7 +256,7 @@ class HybridDiffusionModule(LightningModule):
             torch.full((num, mask_channels, size, size), y_T, device=self.device),
             self.schedule,
             num_inference_steps=num_inference_steps or self.hparams["num_inference_steps"],
-            solver=solver,
+            solver=solver or self.hparams["solver"],
             final_sigmas_type=final_sigmas_type,
             generator=generator,
         )

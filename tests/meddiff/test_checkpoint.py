@@ -58,3 +58,11 @@ def test_checkpoints_of_others_are_named(tmp_path: Path) -> None:
     torch.save({"meddiff": {"class_path": "os.system", "version": "1"}}, tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match=r"os\.system is not a module of this meddiff"):
         meddiff.load(tmp_path / "x.ckpt")
+
+
+def test_an_argument_of_another_version_is_named(tmp_path: Path) -> None:
+    identity = {"class_path": "meddiff.hybrid.module.HybridDiffusionModule", "version": "0.0.9"}
+    written = {"meddiff": identity, "hyper_parameters": {"preset": "tiny", "wings": 2}}
+    torch.save(written | {"state_dict": {}}, tmp_path / "old.ckpt")
+    with pytest.raises(CheckpointError, match=r"by meddiff 0\.0\.9, whose .* took wings"):
+        meddiff.load(tmp_path / "old.ckpt")

@@ -18,7 +18,12 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 def make_module(**arguments: Any) -> HybridDiffusionModule:
     torch.manual_seed(0)
-    tiny: dict[str, Any] = {"preset": "tiny", "image_size": 16, "attention_resolutions": [8], "warmup_steps": 1}
+    tiny: dict[str, Any] = {
+        "preset": "tiny",
+        "image_size": 16,
+        "attention_resolutions": [8],
+        "warmup_steps": 1,
+    }
     return HybridDiffusionModule(**(tiny | arguments))
 
 
