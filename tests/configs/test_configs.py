@@ -21,6 +21,7 @@ def test_a_config_fits_tests_and_predicts(name: str, isic_root: Path, tmp_path: 
         *("--data.init_args.root", str(isic_root), "--run_root", str(tmp_path)),
     ]
     short = ["--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
+    short += ["--trainer.log_every_n_steps", "2"]
     assert main(["fit", *given, *short]) == 0
     (fitted,) = (tmp_path / Path(name).stem).iterdir()
     header = (fitted / "metrics.csv").read_text().splitlines()[0].split(",")

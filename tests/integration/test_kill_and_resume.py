@@ -27,7 +27,7 @@ def command(root: Path, runs: Path, processes: int, *more: str) -> list[str]:
         *("--data.init_args.root", str(root), "--data.init_args.batch_size", "4"),
         *("--model.init_args.dropout", "0.1", "--ema.decay", "0.99"),
         *("--trainer.max_steps", str(STEPS), "--trainer.val_check_interval", "5"),
-        *("--last.every_n_steps", "1", "--samples.num", "0"),
+        *("--last.every_n_steps", "1", "--samples.num", "0", "--trainer.log_every_n_steps", "1"),
         *("--run_root", str(runs), *devices, *more),
     ]
 
