@@ -48,11 +48,17 @@ def known_keys(parser: LightningArgumentParser) -> set[str]:
     return {action.dest for action in parser._actions}
 
 
+def class_named(name: str, base: type) -> type | None:
+    """The class that a config names in full or by its short name; None where there is none."""
+    # Classes of different modules may share a short name.
+    kind = pydoc.locate(name) if "." in name else subclasses(base).get(name)
+    return kind if isinstance(kind, type) else None
+
+
 def init_arguments(name: str | None, base: type) -> set[str]:
     """Arguments of a class named in a config; empty where that is unknown or takes any."""
-    # Classes of different modules may share a short name.
-    kind = pydoc.locate(name) if name and "." in name else subclasses(base).get(name or "")
-    if not isinstance(kind, type):
+    kind = class_named(name or "", base)
+    if kind is None:
         return set()
     parameters = inspect.signature(kind).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):

@@ -23,6 +23,7 @@ from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_logge
 from lightning_app.parser import (
     BASES,
     MedDiffParser,
+    class_named,
     in_few_words,
     init_arguments,
     known_keys,
@@ -216,8 +217,8 @@ class MedDiffCLI(LightningCLI):
         """Reads a checkpoint that the module at hand could have written."""
         checkpoint = read_checkpoint(path)
         name = self.config[self.subcommand].model.class_path
-        kind = _import(name)
-        if name.split(".")[0] == "meddiff":
+        kind = class_named(name, LightningModule)
+        if kind is not None and name.split(".")[0] == "meddiff":
             check_identity(checkpoint, kind, path)
         self._checkpoint_path, self._checkpoint = path, checkpoint
         return checkpoint
@@ -358,12 +359,6 @@ def _as_list(value: Any, kind: type) -> list[Any]:
     """A Trainer argument that may be one, several or, as a bool or None, none."""
     values = value if isinstance(value, list) else [value]
     return [item for item in values if isinstance(item, kind) and not isinstance(item, bool | None)]
-
-
-def _import(class_path: str) -> type:
-    module, _, name = class_path.rpartition(".")
-    kind: type = getattr(__import__(module, fromlist=[name]), name)
-    return kind
 
 
 def _last(contents: list[dict[str, Any]], *keys: str) -> Any:

@@ -135,24 +135,21 @@ class HybridDiffusionModule(LightningModule):
             t: Time indices, shape (B,).
             noise: Unit Gaussian, as ``image``. ``supervised`` uses neither: it trains at t = 0.
         """
-        image, mask = batch["image"], batch.get("mask")
+        image, mask = batch["image"], batch.get("mask") if self.segments else None
         if self.segments and mask is None:
             raise ValueError(f"objective {self.objective}: the batch has no `mask`; give labels")
         # Noise, targets and losses are float32 whatever the run's precision.
+        if self.objective == "supervised":
+            logits = self.segment(image)
+            with torch.autocast(image.device.type, enabled=False):
+                total = cross_entropy(logits, batch["mask"])
+            return HybridLoss(total, torch.zeros_like(total), total)
         with torch.autocast(image.device.type, enabled=False):
             noisy = self.schedule.add_noise(image, noise, t)
-        prediction = self.segment(image) if self.objective == "supervised" else self(noisy, t)
+        prediction = self(noisy, t)
         with torch.autocast(image.device.type, enabled=False):
-            if self.objective == "supervised":
-                total = cross_entropy(prediction, batch["mask"])
-                return HybridLoss(total, torch.zeros_like(total), total)
-            return hybrid_loss(
-                prediction,
-                image,
-                mask if self.segments else None,
-                self.timesteps.weights[t],
-                self.hparams["mask_weight"],
-            )
+            weight = self.timesteps.weights[t]
+            return hybrid_loss(prediction, image, mask, weight, self.hparams["mask_weight"])
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch; every draw is keyed by (seed, batches seen, rank)."""
