@@ -1,0 +1,103 @@
+"""What all modules share that learn masks by cross-entropy."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from meddiff.checkpoint import IDENTITY, identity_of
+from meddiff.hybrid.loss import cross_entropy
+from meddiff.optimization import adamw_with_warmup, clip_gradients
+from meddiff.randomness import step_generator
+
+
+class Segmenter(LightningModule, ABC):
+    """A network from images to logits, trained by the mean cross-entropy over the pixels.
+
+    A subclass gives ``segment`` and ``networks``, and its hyper-parameters hold ``seed``,
+    ``learning_rate``, ``adam_betas``, ``adam_eps``, ``weight_decay`` and ``warmup_steps``.
+    Pixels marked 255 do not count.
+    """
+
+    @abstractmethod
+    def segment(self, image: Tensor) -> Tensor:
+        """Logits (B, K, H, W), float32, of images (B, C, H, W) in [-1, 1]."""
+
+    @abstractmethod
+    def networks(self) -> list[nn.Module]:
+        """The trainable networks."""
+
+    @property
+    def supports_fp16(self) -> bool:
+        """Cross-entropy at one noise level bears fp16 with a gradient scaler."""
+        return True
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean cross-entropy in float32, a scalar.
+
+        Args:
+            batch: ``image`` (B, C, H, W) in [-1, 1] and ``mask`` (B, H, W) of class ids.
+
+        Raises:
+            ValueError: Where the batch has no masks.
+        """
+        if "mask" not in batch:
+            raise ValueError(f"{type(self).__name__}: the batch has no `mask`; give labels")
+        logits = self.segment(batch["image"])
+        with torch.autocast(logits.device.type, enabled=False):
+            return cross_entropy(logits, batch["mask"])
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """The loss of one batch; dropout is keyed by (seed, batches seen, rank)."""
+        step_generator(self, self.hparams["seed"])
+        loss = self.loss(batch)
+        self.log("train/loss", loss, batch_size=len(batch["image"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Logs ``val/loss``; the metrics callback calls ``segment``."""
+        self.log("val/loss", self.loss(batch), batch_size=len(batch["image"]), sync_dist=True)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Nothing of its own: the metrics callback calls ``segment``."""
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Masks (B, H, W) of a batch of images, and their index.
+
+        Raises:
+            ValueError: Where the batch has no images.
+        """
+        if "image" not in batch:
+            raise ValueError(
+                f"{type(self).__name__} segments images and generates none; "
+                "give a data module with images, not NoiseDataModule"
+            )
+        return {"mask": self.segment(batch["image"]).argmax(1), "index": batch["index"]}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW at a constant rate, after a linear warm-up where one is asked for."""
+        return adamw_with_warmup(
+            self,
+            learning_rate=self.hparams["learning_rate"],
+            warmup_steps=self.hparams["warmup_steps"],
+            betas=self.hparams["adam_betas"],
+            eps=self.hparams["adam_eps"],
+            weight_decay=self.hparams["weight_decay"],
+        )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips in every precision and logs the norm before it."""
+        norm = clip_gradients(self, gradient_clip_val, gradient_clip_algorithm)
+        self.log("train/grad_norm", norm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Writes which class this is, for ``meddiff.load``."""
+        checkpoint[IDENTITY] = identity_of(self)
