@@ -8,8 +8,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from meddiff.checkpoint import IDENTITY, identity_of
-from meddiff.hybrid.loss import cross_entropy
+from meddiff.checkpoint import IDENTITY, CheckpointError, identity_of
+from meddiff.losses import cross_entropy
 from meddiff.optimization import adamw_with_warmup, clip_gradients
 from meddiff.randomness import step_generator
 
@@ -21,6 +21,36 @@ class Segmenter(LightningModule, ABC):
     ``learning_rate``, ``adam_betas``, ``adam_eps``, ``weight_decay`` and ``warmup_steps``.
     Pixels marked 255 do not count.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start_error: CheckpointError | None = None
+
+    def load_start(self) -> None:
+        """Loads the weights that a new fit starts from; without any, training is from scratch.
+
+        Raises:
+            CheckpointError: Where they are not there or do not fit.
+        """
+
+    def setup(self, stage: str) -> None:
+        """Loads what a new fit starts from."""
+        if stage != "fit":
+            return
+        try:
+            self.load_start()
+        except CheckpointError as error:
+            # A resumed run has its own weights by now or soon; Lightning does not tell yet.
+            self._start_error = error
+
+    def on_fit_start(self) -> None:
+        """Stops a new fit whose start could not be loaded; a resumed one does not need it.
+
+        Raises:
+            CheckpointError: What loading raised.
+        """
+        if self._start_error is not None and self.trainer.ckpt_path is None:
+            raise self._start_error
 
     @abstractmethod
     def segment(self, image: Tensor) -> Tensor:

@@ -4,10 +4,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-IGNORE = 255
-"""Class id of pixels that are not counted."""
+from meddiff.losses import IGNORE
 
 
 class HybridLoss(NamedTuple):
@@ -36,12 +34,6 @@ def mask_error(prediction: Tensor, mask: Tensor) -> Tensor:
     squared = (prediction - one_hot(mask, num_classes)).square().sum(1) * counts
     # An image without one valid pixel has error 0, not 0/0.
     return squared.flatten(1).sum(1) / (num_classes * counts.flatten(1).sum(1)).clamp(min=1.0)
-
-
-def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean cross-entropy over the pixels that count, in float32; 0 where none does."""
-    total = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="sum")
-    return total / (mask != IGNORE).sum().clamp(min=1)
 
 
 def hybrid_loss(
