@@ -1,6 +1,7 @@
 """What watches a run: averages, checkpoints, metrics, pictures, predictions, speed and guards."""
 
 from callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from callbacks.early_stopping import EarlyStopping
 from callbacks.ema import EMACallback, ema_weights
 from callbacks.files import AtomicCheckpointIO
 from callbacks.guard import NonFiniteGuard, NonFiniteLossError
@@ -15,6 +16,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "BestCheckpoint",
     "EMACallback",
+    "EarlyStopping",
     "LastCheckpoint",
     "NonFiniteGuard",
     "NonFiniteLossError",

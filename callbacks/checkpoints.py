@@ -19,6 +19,20 @@ def checkpoint_path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
     return Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
 
 
+def check_logged(trainer: Trainer, monitor: str, argument: str) -> None:
+    """Stops on a validation that did not log the figure that a callback follows.
+
+    Raises:
+        ValueError: Names the argument and the figures that there are.
+    """
+    if monitor not in trainer.callback_metrics:
+        logged = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
+        raise ValueError(
+            f"{argument}: validation logged no {monitor!r}; "
+            f"it logged {', '.join(logged) or 'nothing'}"
+        )
+
+
 class _RunCheckpoint(ModelCheckpoint):
     """A checkpoint of one fixed name in the run directory."""
 
@@ -67,13 +81,8 @@ class BestCheckpoint(_RunCheckpoint):
         Raises:
             ValueError: Where validation did not log the figure.
         """
-        skip = trainer.sanity_checking or self._should_skip_saving_checkpoint(trainer)
-        if not skip and self.monitor not in trainer.callback_metrics:
-            logged = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
-            raise ValueError(
-                f"best.monitor: validation logged no {self.monitor!r}; "
-                f"it logged {', '.join(logged) or 'nothing'}"
-            )
+        if not (trainer.sanity_checking or self._should_skip_saving_checkpoint(trainer)):
+            check_logged(trainer, str(self.monitor), "best.monitor")
         super().on_validation_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:

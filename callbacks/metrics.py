@@ -1,4 +1,4 @@
-"""Dice and Jaccard of predicted masks."""
+"""Dice and Jaccard of predicted masks, and the pooled IoU of each class."""
 
 import csv
 import io
@@ -31,12 +31,15 @@ class Scores:
         jaccard: |P and T| / |P or T| of the foreground, shape (N,).
         class_jaccard: The same a foreground class, NaN where an image has it neither in the mask
             nor in the prediction, shape (N, K - 1).
+        class_iou: |P and T| / (|P or T| + 1e-8) of every class, background first, both sums over
+            the pixels of all images together, shape (K,); 0 for a class that no image has.
     """
 
     index: np.ndarray
     dice: np.ndarray
     jaccard: np.ndarray
     class_jaccard: np.ndarray
+    class_iou: np.ndarray
 
 
 class SegmentationMetrics(Callback):
@@ -47,6 +50,11 @@ class SegmentationMetrics(Callback):
     than two classes an image scores the mean over the foreground classes that it has in the mask or
     in the prediction, and ``jaccard_class<k>`` is the mean over the images that have class k (1
     where none has it).
+
+    ``miou`` is the mean over all K classes, background included, of an IoU whose intersection and
+    union are pooled over the pixels of the whole set (papers/hybrid.md, 2e, for faces), so that a
+    class counts by its pixels and not by its images; a class that is nowhere scores 0. With more
+    than two classes ``iou_class<k>``, k = 0 to K - 1, is that of each.
 
     Test adds bootstrap confidence limits over images, ``test/jaccard_lo`` and ``test/jaccard_hi``
     (the same for dice), and writes ``test_metrics.csv``, one row an image. A run on several
@@ -137,8 +145,14 @@ class SegmentationMetrics(Callback):
         if not rows:
             return None
         scores = scores_of(gather_rows(trainer, torch.cat(rows)))
-        figures = {f"{stage}/dice": scores.dice.mean(), f"{stage}/jaccard": scores.jaccard.mean()}
-        if scores.class_jaccard.shape[1] > 1:
+        figures = {
+            f"{stage}/dice": scores.dice.mean(),
+            f"{stage}/jaccard": scores.jaccard.mean(),
+            f"{stage}/miou": scores.class_iou.mean(),
+        }
+        if len(scores.class_iou) > 2:
+            for k, iou in enumerate(scores.class_iou):
+                figures[f"{stage}/iou_class{k}"] = iou
             for k, values in enumerate(scores.class_jaccard.T, start=1):
                 present = values[~np.isnan(values)]
                 mean = present.mean() if len(present) else 1.0
@@ -153,14 +167,15 @@ def _log(module: LightningModule, figures: Mapping[str, float]) -> None:
 
 
 def pixel_counts(logits: Tensor, mask: Tensor) -> Tensor:
-    """Counts pixels of each foreground class in each image.
+    """Counts pixels of each class in each image.
 
     Args:
         logits: Predictions, shape (B, K, H, W).
         mask: Class ids, 255 where a pixel does not count, shape (B, H, W).
 
     Returns:
-        True positives, false positives and false negatives, int64, shape (B, K - 1, 3).
+        True positives, false positives and false negatives, int64, shape (B, K, 3), background
+        first.
     """
     counts = multiclass_stat_scores(
         logits.argmax(dim=1),
@@ -171,7 +186,7 @@ def pixel_counts(logits: Tensor, mask: Tensor) -> Tensor:
         ignore_index=IGNORE,
         validate_args=False,  # it looks at the values, which waits for the device
     )
-    return counts[:, 1:, [0, 1, 3]]
+    return counts[:, :, [0, 1, 3]]
 
 
 def scores_of(rows: Tensor) -> Scores:
@@ -179,11 +194,14 @@ def scores_of(rows: Tensor) -> Scores:
 
     Args:
         rows: Index and flattened :func:`pixel_counts` of images in any order, where an image may
-            come twice, shape (N, 1 + 3 (K - 1)).
+            come twice, shape (N, 1 + 3 K).
     """
     table = rows.cpu().numpy()
     index, first = np.unique(table[:, 0], return_index=True)
-    hit, extra, missed = table[first, 1:].reshape(len(index), -1, 3).astype(np.float64).T
+    counts = table[first, 1:].reshape(len(index), -1, 3)
+    # Summed as integers, so that the order of the images cannot matter.
+    pooled = counts.sum(axis=0)
+    hit, extra, missed = counts[:, 1:].astype(np.float64).T
     present = (hit + extra + missed).T > 0
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that marks an absent class
         class_dice = (2 * hit / (2 * hit + extra + missed)).T
@@ -193,6 +211,7 @@ def scores_of(rows: Tensor) -> Scores:
         _mean_of_present(class_dice, present),
         _mean_of_present(class_jaccard, present),
         class_jaccard,
+        pooled[:, 0] / (pooled.sum(axis=1) + 1e-8),
     )
 
 

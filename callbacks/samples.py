@@ -1,13 +1,14 @@
-"""Pictures of what the module makes, while it is trained."""
+"""Pictures of what the module makes, while it is trained and when it is tested."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -19,21 +20,33 @@ from meddiff.protocols import SupportsSampling, SupportsSegmentation, can_sample
 from meddiff.randomness import item_generators
 
 
+Kind: TypeAlias = Literal["step", "segment", "test"]
+
+LOGGED_AS: dict[Kind, str] = {
+    "step": "samples",
+    "segment": "segmentations",
+    "test": "test_segmentations",
+}
+"""The name of each kind of picture in TensorBoard and Weights & Biases."""
+
+
 class SampleGrid(Callback):
-    """Every N steps, and at the end of training, draws a grid of samples.
+    """Every N steps, and at the end of training and of a test, draws a grid of samples.
 
     - ``samples/step-<step>.png``: images from fixed noise, with the outlines of their masks where
       the module makes masks;
     - ``samples/segment-<step>.png``: validation images, evenly spread over the set, with the
-      predicted outlines (a colour a class) over the true ones (white).
+      predicted outlines (a colour a class) over the true ones (white);
+    - ``samples/test-<step>.png``: the same of test images, with the weights that were tested; its
+      step is that of their checkpoint.
 
-    Both use the averaged weights where there are any, go to TensorBoard and W&B where these are on,
+    All use the averaged weights where there are any, go to TensorBoard and W&B where these are on,
     and leave training as it was: no random number that training draws depends on them. Each process
-    makes its share. A file that is there already is kept.
+    makes its share. A file of training that is there already is kept.
 
     Args:
         every_n_steps: Optimiser steps between two grids.
-        num: Pictures in a grid; 0 draws none.
+        num: Pictures in a grid, or all where a set has fewer; 0 draws none.
         seed: Seed of the noise.
 
     Raises:
@@ -50,6 +63,14 @@ class SampleGrid(Callback):
         self.num = num
         self.seed = seed
         self._last_step_seen = 0
+        self._tested_step: int | None = None
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Notes the step of weights that are tested, which the Trainer does not restore."""
+        if trainer.state.fn == TrainerFn.TESTING:
+            self._tested_step = int(checkpoint["global_step"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes where the run stands."""
@@ -73,22 +94,27 @@ class SampleGrid(Callback):
         """Draws the final weights."""
         self._draw(trainer, pl_module)
 
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the weights that were tested."""
+        step, self._tested_step = self._tested_step, None
+        if not self.num or not can_segment(pl_module):
+            return
+        with _for_drawing(trainer, pl_module):
+            tiles = self._segmented(trainer, pl_module, trainer.test_dataloaders)
+            if tiles is not None:
+                _publish(trainer, "test", tiles, trainer.global_step if step is None else step)
+
     def _draw(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.num:
             return
-        with (
-            torch.no_grad(),
-            isolate_rng(),
-            _evaluation_mode(module),
-            ema_weights(trainer),
-            trainer.precision_plugin.forward_context(),
-        ):
-            if can_sample(module) and _is_missing(trainer, "step"):
-                _publish(trainer, "step", self._sampled(trainer, module))
-            if can_segment(module) and _is_missing(trainer, "segment"):
-                tiles = self._segmented(trainer, module)
+        step = trainer.global_step
+        with _for_drawing(trainer, module):
+            if can_sample(module) and _is_missing(trainer, "step", step):
+                _publish(trainer, "step", self._sampled(trainer, module), step)
+            if can_segment(module) and _is_missing(trainer, "segment", step):
+                tiles = self._segmented(trainer, module, trainer.val_dataloaders)
                 if tiles is not None:
-                    _publish(trainer, "segment", tiles)
+                    _publish(trainer, "segment", tiles, step)
 
     def _sampled(self, trainer: Trainer, module: SupportsSampling) -> Tensor:
         own = _share(trainer, list(range(self.num)))
@@ -98,8 +124,10 @@ class SampleGrid(Callback):
             tiles = draw_outlines(tiles, made["mask"])
         return _joined(trainer, tiles, self.num)
 
-    def _segmented(self, trainer: Trainer, module: SupportsSegmentation) -> Tensor | None:
-        loader = _validation_loader(trainer)
+    def _segmented(
+        self, trainer: Trainer, module: SupportsSegmentation, loaders: Any
+    ) -> Tensor | None:
+        loader = _first_loader(loaders)
         if loader is None:
             return None
         size = len(loader.dataset)  # type: ignore[arg-type]
@@ -129,33 +157,43 @@ def _joined(trainer: Trainer, own: Tensor, num: int) -> Tensor:
     return by_rank.transpose(0, 1).flatten(0, 1)[:num]
 
 
-def _validation_loader(trainer: Trainer) -> DataLoader[Any] | None:
-    loaders = trainer.val_dataloaders
+def _first_loader(loaders: Any) -> DataLoader[Any] | None:
     first = loaders[0] if isinstance(loaders, list) and loaders else loaders
     return first if isinstance(first, DataLoader) and len(first) else None
 
 
-def _file(trainer: Trainer, kind: str) -> Path:
-    folder = Path(trainer.default_root_dir) / "samples"
-    return folder / f"{kind}-{trainer.global_step:08d}.png"
+def _file(trainer: Trainer, kind: Kind, step: int) -> Path:
+    return Path(trainer.default_root_dir) / "samples" / f"{kind}-{step:08d}.png"
 
 
-def _is_missing(trainer: Trainer, kind: str) -> bool:
+def _is_missing(trainer: Trainer, kind: Kind, step: int) -> bool:
     """Whether the first process has no such file; the same answer on all."""
-    return not trainer.strategy.broadcast(_file(trainer, kind).is_file())
+    return not trainer.strategy.broadcast(_file(trainer, kind, step).is_file())
 
 
-def _publish(trainer: Trainer, kind: str, tiles: Tensor) -> None:
+def _publish(trainer: Trainer, kind: Kind, tiles: Tensor, step: int) -> None:
     if not trainer.is_global_zero:
         return
     picture = grid_of(tiles.cpu())
-    write_png(_file(trainer, kind), picture)
-    name = "samples" if kind == "step" else "segmentations"
+    write_png(_file(trainer, kind, step), picture)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, picture, trainer.global_step)
+            logger.experiment.add_image(LOGGED_AS[kind], picture, step)
         elif isinstance(logger, WandbLogger):
-            logger.log_image(name, [picture.permute(1, 2, 0).numpy()], step=trainer.global_step)
+            logger.log_image(LOGGED_AS[kind], [picture.permute(1, 2, 0).numpy()], step=step)
+
+
+@contextmanager
+def _for_drawing(trainer: Trainer, module: LightningModule) -> Iterator[None]:
+    """The module as it is used, not trained; everything is as before after it."""
+    with (
+        torch.no_grad(),
+        isolate_rng(),
+        _evaluation_mode(module),
+        ema_weights(trainer),
+        trainer.precision_plugin.forward_context(),
+    ):
+        yield
 
 
 @contextmanager

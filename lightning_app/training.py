@@ -44,7 +44,7 @@ from meddiff.checkpoint import check_identity, find_checkpoint, read_checkpoint
 from meddiff.protocols import DeclaresHalfPrecision
 
 # Their order is the order in which they are called: metrics are logged before `best` looks at
-# them, and a broken state is found before it is saved.
+# them, a broken state is found before it is saved, and `last` holds the count of `early_stopping`.
 STANDING = {
     "performance": "Performance",
     "ema": "EMACallback",
@@ -53,6 +53,7 @@ STANDING = {
     "samples": "SampleGrid",
     "predictions": "PredictionWriter",
     "throughput": "Throughput",
+    "early_stopping": "EarlyStopping",
     "best": "BestCheckpoint",
     "last": "LastCheckpoint",
     "preemption": "Preemption",
@@ -300,6 +301,9 @@ class MedDiffCLI(LightningCLI):
             "logger": [*loggers, *_as_list(trainer.get("logger"), Logger)],
             "plugins": [*_as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
             "precision": self._precision(trainer.get("precision")),
+            "val_check_interval": self._val_check_interval(
+                trainer.get("val_check_interval"), trainer.get("check_val_every_n_epoch")
+            ),
             "callbacks": [
                 *_as_list(trainer.get("callbacks"), object),
                 GivenLearningRate(),
@@ -323,6 +327,18 @@ class MedDiffCLI(LightningCLI):
             )
             return "32-true"
         return asked
+
+    def _val_check_interval(self, asked: Any, every_n_epochs: int | None) -> Any:
+        """A number of batches is for validation by steps; Lightning refuses one beyond an epoch."""
+        if not isinstance(asked, int) or every_n_epochs is None:
+            return asked
+        if self.subcommand == "fit":
+            rank_zero_info(
+                f"trainer.val_check_interval: {asked} batches is not used, because validation "
+                f"follows epochs (trainer.check_val_every_n_epoch: {every_n_epochs}); null there "
+                "makes it follow batches"
+            )
+        return 1.0
 
     def after_instantiate_classes(self) -> None:
         """Stops where Lightning would start more processes of another command line."""

@@ -142,8 +142,10 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
             f"{known[class_path].__name__} took {', '.join(unknown)}; this one does not"
         )
     module: LightningModule = known[class_path](**arguments)
+    # As Lightning does: a module may bring weights that its checkpoints leave out.
+    module.on_load_checkpoint(checkpoint)
     try:
-        module.load_state_dict(checkpoint["state_dict"])
+        module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
     except RuntimeError as error:
         raise CheckpointError(f"{file}: {error}") from error
     return module.to(map_location).eval()
