@@ -1,36 +1,34 @@
 """The data module that all sets of images with masks share."""
 
-import multiprocessing
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import psutil
-import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from data_modules.dataset import ImageMaskDataset, ItemCache
+from data_modules.batch import Batch
+from data_modules.dataset import ImageMaskDataset, ItemCache, Preprocess
 from data_modules.errors import DataError
 from data_modules.inspection import (
     assign_splits,
     needed_parts,
     raise_problems,
+    require_items,
     require_official_disjoint,
 )
-from data_modules.layout import Exclusion, Item, Part
-from data_modules.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
+from data_modules.layout import Exclusion, Item, Listing, Part
+from data_modules.loading import SplitLoaders
+from data_modules.splits import SplitPlan
 from data_modules.transforms import Augmentation, to_tensor
 from data_modules.verify import (
     Records,
-    Role,
+    files_of,
     foreground_is_255,
-    size_problems,
-    value_problems,
+    mask_problems,
+    mask_values,
     verify,
 )
 
@@ -38,22 +36,7 @@ PredictSplit = Literal["train", "val", "test", "all"]
 _SHARE_OF_MEMORY = 0.5  # of the free memory that `cache: auto` takes at most
 
 
-@dataclass
-class Listing:
-    """Where the items of a data set are.
-
-    Attributes:
-        pool: What is split into training, validation and test.
-        val: Official validation set, where one is used.
-        test: Official test set, where there is one.
-    """
-
-    pool: Part
-    val: Part | None = None
-    test: Part | None = None
-
-
-class ImageMaskDataModule(LightningDataModule, ABC):
+class ImageMaskDataModule(SplitLoaders, ABC):
     """Images with masks; a subclass only says where the files are.
 
     Before a run starts every file it needs is read once (and remembered by size and time); what is
@@ -70,17 +53,26 @@ class ImageMaskDataModule(LightningDataModule, ABC):
         test_fraction: Share of the groups held out for test, where there is no official test set.
         split_seed: Fixes the split.
         seed: Fixes order and augmentation; the command gives it `seed_everything`.
-        augment: Names of `hflip`, `vflip`, `rot90`, for training alone.
+        augment: Names of `hflip`, `vflip`, `rot90`, `crop`, for training alone.
         exclude_file: Text file of images to leave out, a name a line.
         cache: `memory` keeps decoded images, `none` does not, `auto` does where they take less than
             half of the free memory.
         predict_split: What `predict` goes over.
+        num_train_samples: Exactly so many training images, of whole groups; all others are halved
+            into validation and test (an official test set is halved instead), and the fractions are
+            not used (papers/hybrid.md 2c-8). None: by the fractions.
+        num_val_samples: Keeps so many of the validation images. None: all.
+        num_test_samples: Keeps so many of the test images. None: all.
+        drop_last: Whether what does not fill an optimiser step is left out of a training epoch;
+            fine-tuning on a handful of images keeps it (papers/hybrid.md 2c-12).
     """
 
     short_name: ClassVar[str]
     """Short name, as the commands take it."""
     source: ClassVar[str]
     """How the real data set is had, for the error that it is missing."""
+    mask_size_free: ClassVar[bool] = False
+    """Whether masks may have another size than their images."""
 
     def __init__(
         self,
@@ -98,25 +90,36 @@ class ImageMaskDataModule(LightningDataModule, ABC):
         exclude_file: str | None = None,
         cache: Literal["auto", "memory", "none"] = "auto",
         predict_split: PredictSplit = "test",
+        num_train_samples: int | None = None,
+        num_val_samples: int | None = None,
+        num_test_samples: int | None = None,
+        drop_last: bool = True,
     ) -> None:
-        super().__init__()
-        _check_arguments(in_channels, num_classes, image_size, batch_size)
+        super().__init__(
+            batch_size=batch_size, num_workers=num_workers, drop_last=drop_last, seed=seed
+        )
+        _check_classes(in_channels, num_classes)
+        _check_positive(
+            image_size=image_size,
+            batch_size=batch_size,
+            num_train_samples=num_train_samples,
+            num_val_samples=num_val_samples,
+            num_test_samples=num_test_samples,
+        )
         self.root = Path(root if root is not None else f"data/{self.short_name}").expanduser()
         self.image_size = image_size
         self.in_channels = in_channels
         self.num_classes = num_classes
-        self.batch_size = batch_size
-        self.num_workers = num_workers
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self.split_seed = split_seed
-        self.seed = seed
         self.exclude_file = exclude_file
         self.cache = cache
         self.predict_split = predict_split
+        self.num_train_samples = num_train_samples
+        self.num_val_samples = num_val_samples
+        self.num_test_samples = num_test_samples
         self.augmentation = Augmentation(augment, seed) if augment else None
-        self._splits: dict[str, list[Item]] = {}
-        self._datasets: dict[str, ImageMaskDataset] = {}
 
     @abstractmethod
     def listing(self, exclusion: Exclusion) -> Listing:
@@ -131,6 +134,24 @@ class ImageMaskDataModule(LightningDataModule, ABC):
         """Arguments under which `check` looks at a root: once for each layout found there."""
         return [{}]
 
+    @classmethod
+    def present(cls, root: Path) -> bool:
+        """Whether the folders of the data set are under a root; reads no file."""
+        if not root.is_dir():
+            return False
+        try:
+            cls(root=str(root)).listing(Exclusion(None))
+        except DataError:
+            return False
+        return True
+
+    def preprocessing(self) -> Preprocess | None:
+        """What changes each image as decoded, before channels and size; None: nothing.
+
+        It is sent to worker processes: a function of a module, or a `functools.partial` of one.
+        """
+        return None
+
     def list_files(self) -> Listing:
         """The listing, with the exclusion file applied and checked.
 
@@ -144,16 +165,23 @@ class ImageMaskDataModule(LightningDataModule, ABC):
         exclusion = Exclusion(self.exclude_file)
         listing = self.listing(exclusion)
         exclusion.require_all_used()
-        if listing.test is not None and not listing.test.labelled and self.test_fraction > 0:
+        own_test = self.test_fraction > 0 or self.num_train_samples is not None
+        if listing.test is not None and not listing.test.labelled and own_test:
             listing.test = None  # no masks to test on, and the user wants others
         return listing
 
-    def fractions(self, listing: Listing) -> dict[str, float]:
-        """What is held out of the pool; an official set takes the place of its fraction."""
-        return {
-            "val_fraction": self.val_fraction if listing.val is None else 0.0,
-            "test_fraction": self.test_fraction if listing.test is None else 0.0,
-        }
+    def split_plan(self, listing: Listing) -> SplitPlan:
+        """How the images are shared out; an official set takes the place of its fraction."""
+        return SplitPlan(
+            val_fraction=self.val_fraction if listing.val is None else 0.0,
+            test_fraction=self.test_fraction if listing.test is None else 0.0,
+            num_train=self.num_train_samples,
+            num_val=self.num_val_samples,
+            num_test=self.num_test_samples,
+            seed=self.split_seed,
+            official_val=listing.val is not None,
+            official_test=listing.test is not None,
+        )
 
     def advice(self) -> str:
         """How the data are had, and how a stand-in is made."""
@@ -170,15 +198,17 @@ class ImageMaskDataModule(LightningDataModule, ABC):
             DataError: Lists what is unpaired or cannot be used.
         """
         items = [item for part in parts for item in part.items]
-        files: dict[str, Role] = {item.image: "image" for item in items}
-        if masks:
-            files |= {item.mask: "mask" for item in items if item.mask is not None}
-        records, unreadable = verify(self.root, files)
+        records, unreadable = verify(self.root, files_of(items, masks))
         problems = [p for part in parts for p in part.problems] if masks else []
         problems += unreadable
         if masks:
-            problems += size_problems(self.root, items, records)
-            problems += value_problems(mask_values(items, records), self.num_classes)
+            problems += mask_problems(
+                self.root,
+                items,
+                records,
+                num_classes=self.num_classes,
+                size_free=self.mask_size_free,
+            )
         raise_problems(problems, self.short_name, self.root)
         return records
 
@@ -197,19 +227,25 @@ class ImageMaskDataModule(LightningDataModule, ABC):
             DataError: If the data cannot be used.
         """
         self._splits, records = self._inspect(stage)
-        deep = any(records[i.image].deep for items in self._splits.values() for i in items)
-        masks = [i.mask for items in self._splits.values() for i in items]
-        values = [records[mask].values for mask in masks if mask in records]
-        cached = self._cached(sum(map(len, self._splits.values())), deep, bool(values))
+        if self.num_train_samples is not None:
+            shares = ", ".join(f"{len(items)} {split}" for split, items in self._splits.items())
+            rank_zero_info(f"split: {shares} (seed {self.split_seed})")
+        items = [item for split in self._splits.values() for item in split]
+        preprocess = self.preprocessing()
+        deep = preprocess is not None or any(records[item.image].deep for item in items)
+        masks = any(part.path in records for item in items for part in item.masks)
+        binary = foreground_is_255(mask_values(items, records).values())
+        cached = self._cached(len(items), deep, masks)
         self._datasets = {
             split: ImageMaskDataset(
                 self.root,
                 items,
                 image_size=self.image_size,
                 in_channels=self.in_channels,
-                with_masks=bool(items) and all(i.mask in records for i in items),
-                binary_masks=foreground_is_255(values),
+                with_masks=bool(items) and all(_has_masks(item, records) for item in items),
+                binary_masks=binary,
                 deep=deep,
+                preprocess=preprocess,
                 augmentation=self.augmentation if split == "train" else None,
                 cached=cached and split != "predict",
             )
@@ -218,9 +254,10 @@ class ImageMaskDataModule(LightningDataModule, ABC):
 
     def _inspect(self, stage: str) -> tuple[dict[str, list[Item]], Records]:
         listing = self.list_files()
-        parts = needed_parts(stage, listing.pool, listing.val, listing.test, self.predict_split)
+        plan = self.split_plan(listing)
+        parts = needed_parts(stage, listing, plan, self.predict_split)
         predicting = stage == "predict"
-        masks = not predicting or all(i.mask is not None for part in parts for i in part.items)
+        masks = not predicting or all(item.labelled for part in parts for item in part.items)
         records = self.verify(parts, masks)
         if predicting and self.predict_split == "all":
             return {"predict": [item for part in parts for item in part.items]}, records
@@ -229,26 +266,11 @@ class ImageMaskDataModule(LightningDataModule, ABC):
             listing.val if listing.val in parts else None,
             listing.test if listing.test in parts else None,
             records,
-            **self.fractions(listing),
-            seed=self.split_seed,
+            plan,
         )
         require_official_disjoint(splits, records)
-        self._require_items(stage, splits)
+        require_items(stage, splits, plan, predict_split=self.predict_split, root=self.root)
         return {"predict": splits[self.predict_split]} if predicting else splits, records
-
-    def _require_items(self, stage: str, splits: dict[str, list[Item]]) -> None:
-        wanted = {"fit": "train", "validate": "val", "test": "test"}.get(stage, self.predict_split)
-        if splits[wanted]:
-            return
-        groups = {i.group for items in splits.values() for i in items}
-        total = sum(map(len, splits.values()))
-        samples = "training samples" if wanted == "train" else f"images in the {wanted} split"
-        raise DataError(
-            f"0 {samples} under {self.root}: {total} images in {len(groups)} groups, with "
-            f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction}.\n"
-            "Change data.init_args.val_fraction or test_fraction"
-            + (", or predict_split." if stage == "predict" else ", or give more data.")
-        )
 
     def _cached(self, count: int, deep: bool, masks: bool) -> bool:
         """Whether decoded images are kept; each process on this machine holds its own."""
@@ -285,88 +307,29 @@ class ImageMaskDataModule(LightningDataModule, ABC):
         dataset = self._datasets["train"]
         return (to_tensor(dataset.load(index)[0]) for index in range(len(dataset)))
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled batches; what does not fill an optimiser step is left out of an epoch.
+    def labelled_images(self) -> Iterator[Batch]:
+        """Training images with their masks, without augmentation, in a fixed order.
 
-        A smaller last batch, or a smaller last group of accumulated batches, would weigh each of
-        its images differently. Where there is not one full one, all images are used.
+        Each is ``image`` (C, H, W) in [-1, 1], ``mask`` (H, W) and ``index`` (): no batch.
         """
         dataset = self._datasets["train"]
-        world, rank = self._place()
-        accumulated = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
-        share = len(dataset) // world
-        sizes = (self.batch_size * accumulated, self.batch_size)
-        sampler = ResumableSampler(
-            dataset,
-            num_replicas=world,
-            rank=rank,
-            seed=self.seed,
-            multiple=next((size for size in sizes if size <= share), None),
-            skip=lambda: self._batches_done() * self.batch_size,
-        )
-        return ResumableDataLoader(dataset, sampler=sampler, **self._loading())
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Batches of the validation split in order; no loader where it is empty."""
-        return self._ordered("val") if self._datasets["val"].items else []
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Batches of the test split in order."""
-        return self._ordered("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches of ``predict_split`` in order, with masks where every image has one."""
-        return self._ordered("predict")
-
-    def _ordered(self, split: str) -> DataLoader[Any]:
-        dataset = self._datasets[split]
-        world, rank = self._place()
-        if len(dataset) < world:
-            raise DataError(
-                f"The {split} split has {len(dataset)} images for {world} processes; "
-                "use fewer devices or a larger split."
-            )
-        sampler = UnpaddedSampler(dataset, num_replicas=world, rank=rank)
-        return DataLoader(dataset, sampler=sampler, **self._loading())
-
-    def _place(self) -> tuple[int, int]:
-        """Number of processes, and which this one is."""
-        if self.trainer is None:
-            return 1, 0
-        return self.trainer.world_size, self.trainer.global_rank
-
-    def _batches_done(self) -> int:
-        """Batches of the running epoch that were trained on before a resume."""
-        if self.trainer is None or not self.trainer.training:
-            return 0
-        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
-
-    def _loading(self) -> dict[str, Any]:
-        # Forked workers start at once and share the cache. Elsewhere than on Linux fork is unsafe.
-        forks = self.num_workers > 0 and sys.platform == "linux"
-        return {
-            "batch_size": self.batch_size,
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "pin_memory": torch.cuda.is_available(),
-            "multiprocessing_context": multiprocessing.get_context("fork") if forks else None,
-            # Its own generator, so that the loader draws nothing from the global one.
-            "generator": torch.Generator().manual_seed(self.seed),
-        }
+        return (dataset.plain(index) for index in range(len(dataset)))
 
 
-def mask_values(items: list[Item], records: Records) -> dict[str, tuple[int, ...]]:
-    """The values of each readable mask."""
-    return {i.mask: records[i.mask].values for i in items if i.mask and i.mask in records}
+def _has_masks(item: Item, records: Records) -> bool:
+    return item.labelled and all(part.path in records for part in item.masks)
 
 
-def _check_arguments(in_channels: int, num_classes: int, image_size: int, batch_size: int) -> None:
+def _check_classes(in_channels: int, num_classes: int) -> None:
     if in_channels not in (1, 3):
         raise DataError(f"data.init_args.in_channels: {in_channels} given, expected 1 or 3.")
     if not 2 <= num_classes <= 64:
         raise DataError(
             f"data.init_args.num_classes: {num_classes} given, expected 2 to 64 (background too)."
         )
-    for field, value in (("image_size", image_size), ("batch_size", batch_size)):
-        if value < 1:
+
+
+def _check_positive(**fields: int | None) -> None:
+    for field, value in fields.items():
+        if value is not None and value < 1:
             raise DataError(f"data.init_args.{field}: {value} given, expected 1 or more.")

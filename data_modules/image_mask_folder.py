@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from data_modules.base import ImageMaskDataModule, Listing, PredictSplit
+from data_modules.base import ImageMaskDataModule, PredictSplit
 from data_modules.errors import DataError
-from data_modules.layout import Exclusion, find_files, pair
+from data_modules.layout import Exclusion, Listing, find_files, pair
 
 
 class ImageMaskFolderDataModule(ImageMaskDataModule):

@@ -1,4 +1,4 @@
-"""Files to arrays: jpg, png, bmp, tiff and DICOM.
+"""Files to arrays: jpg, png, bmp, tiff and DICOM; masks also from npy.
 
 Pixels are taken as they are stored: an EXIF orientation tag is not applied, because masks are drawn
 on stored pixels in every public data set; a pair that only fits once turned is reported.
@@ -77,15 +77,17 @@ def read_mask(path: Path, data: bytes | None = None) -> npt.NDArray[np.integer]:
     """Reads a mask with the values of the file, or the indices of its palette.
 
     Args:
-        path: A png, bmp, tiff or jpg file.
+        path: A png, bmp, tiff or jpg file, or a NumPy array of class ids (npy).
         data: The bytes of the file, where they were read before.
 
     Returns:
         (H, W): 0 and 255, or class ids.
 
     Raises:
-        CorruptImageError: If the file is damaged or coloured.
+        CorruptImageError: If the file is damaged or coloured, or an array of another kind.
     """
+    if path.suffix.lower() == ".npy":
+        return _read_npy_mask(path, read_bytes(path) if data is None else data)
     if path.suffix.lower() in DICOM_SUFFIXES:
         raise CorruptImageError(path, "masks are read from png, bmp or tiff, not from DICOM")
     with _open(path, read_bytes(path) if data is None else data) as image:
@@ -100,6 +102,22 @@ def read_mask(path: Path, data: bytes | None = None) -> npt.NDArray[np.integer]:
             reason = "is a colour image; save the mask with one channel: 0 and 255, or class ids"
             raise CorruptImageError(path, reason)
         return first
+    return array
+
+
+def _read_npy_mask(path: Path, data: bytes) -> npt.NDArray[np.integer]:
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise CorruptImageError(path, f"cannot be read as a NumPy array ({error})") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2:
+        shape = getattr(array, "shape", "several arrays")
+        raise CorruptImageError(path, f"has the shape {shape}; expected (height, width)")
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype.kind not in "iu" or (array.size and array.min() < 0):
+        reason = f"holds {array.dtype} numbers; expected class ids: whole numbers from 0"
+        raise CorruptImageError(path, reason)
     return array
 
 

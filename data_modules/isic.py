@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from data_modules.base import ImageMaskDataModule, Listing
+from data_modules.base import ImageMaskDataModule
 from data_modules.errors import DataError
-from data_modules.layout import Exclusion, Part, pair
+from data_modules.layout import Exclusion, Listing, Part, pair
 
 Year: TypeAlias = Literal[2016, 2017, 2018]
 

@@ -1,6 +1,6 @@
 """Folders to pairs of image and mask, and what is wrong with them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -32,18 +32,38 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class MaskPart:
+    """One file of a mask.
+
+    Attributes:
+        path: Relative to the root, with forward slashes.
+        label: The class of every non-zero pixel of a binary file. None: the file says the class of
+            each pixel itself, as class ids or as 0 and 255.
+    """
+
+    path: str
+    label: int | None = None
+
+
+@dataclass(frozen=True)
 class Item:
     """One image and, where there is one, its mask.
 
     Attributes:
         image: Path relative to the root, with forward slashes.
-        mask: The same of the mask.
+        masks: The files of its mask, painted in this order, later ones over earlier ones; none
+            where the image has no mask.
         group: What must not be torn apart by a split: patient, lesion or slide, else the image.
     """
 
     image: str
-    mask: str | None
+    masks: tuple[MaskPart, ...]
     group: str
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is a mask."""
+        return bool(self.masks)
 
 
 @dataclass
@@ -59,6 +79,26 @@ class Part:
     items: list[Item] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     labelled: bool = False
+
+
+@dataclass
+class Listing:
+    """Where the items of a data set are.
+
+    Attributes:
+        pool: What is split into training, validation and test.
+        val: Official validation set, where one is used.
+        test: Official test set, where there is one.
+    """
+
+    pool: Part
+    val: Part | None = None
+    test: Part | None = None
+
+    @property
+    def parts(self) -> list[Part]:
+        """Those that there are."""
+        return [part for part in (self.pool, self.val, self.test) if part is not None]
 
 
 class Exclusion:
@@ -106,15 +146,25 @@ class Exclusion:
 
 
 def find_files(
-    root: Path, folder: str, ignore: Callable[[str], bool] = lambda stem: False
+    root: Path,
+    folder: str,
+    ignore: Callable[[str], bool] = lambda stem: False,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
 ) -> list[str]:
-    """Image files below a folder, relative to the root, sorted, without hidden and ignored ones."""
+    """Image files below a folder, relative to the root, sorted, without hidden and ignored ones.
+
+    Args:
+        root: Paths are given relative to it.
+        folder: Folder below the root; it need not be there.
+        ignore: Tells by its stem whether a file is no file of the data set.
+        suffixes: In lower case, with the dot: the files that count.
+    """
     base = root / folder
     found = []
     for path in base.rglob("*"):
         inside = path.relative_to(base)
         hidden = any(part.startswith(".") for part in inside.parts)
-        if path.suffix.lower() not in IMAGE_SUFFIXES or hidden or ignore(path.stem):
+        if path.suffix.lower() not in suffixes or hidden or ignore(path.stem):
             continue
         if path.is_file():
             found.append(path.relative_to(root).as_posix())
@@ -130,6 +180,8 @@ def pair(
     exclusion: Exclusion,
     group_of: Callable[[str], str],
     ignore: Callable[[str], bool] = lambda stem: False,
+    mask_type: str = ".png",
+    label: int | None = None,
 ) -> Part:
     """Pairs the images of one folder with the masks of another.
 
@@ -144,28 +196,70 @@ def pair(
         exclusion: What the user leaves out.
         group_of: Gives the group of an image from its path inside the folder, without suffix.
         ignore: Tells by its stem whether a file is no image of the data set.
+        mask_type: ``.npy`` where masks are arrays; else any kind of image is taken for a mask.
+        label: As in :class:`MaskPart`.
     """
-    part = Part(labelled=(root / masks).is_dir())
-    by_key = _by_key(find_files(root, images, ignore), images, "", part)
-    masks_by_key = (
-        _by_key(find_files(root, masks, ignore), masks, mask_suffix, part) if part.labelled else {}
+    labelled = (root / masks).is_dir()
+    problems: list[Problem] = []
+    kinds = {".npy"} if mask_type == ".npy" else IMAGE_SUFFIXES
+    found = find_files(root, masks, ignore, kinds) if labelled else []
+    return pair_by_key(
+        by_key(find_files(root, images, ignore), images, "", problems),
+        {
+            key: (MaskPart(file, label),)
+            for key, file in by_key(found, masks, mask_suffix, problems).items()
+        },
+        images=images,
+        masks=masks,
+        labelled=labelled,
+        exclusion=exclusion,
+        group_of=group_of,
+        wanted=lambda key: f"{masks}/{key}{mask_suffix}{mask_type}",
+        problems=problems,
     )
-    for key in sorted(by_key.keys() | masks_by_key.keys()):
-        image, mask = by_key.get(key), masks_by_key.get(key)
-        if exclusion.covers(*_names(key, image, mask)):
+
+
+def pair_by_key(
+    image_of: Mapping[str, str],
+    masks_of: Mapping[str, Sequence[MaskPart]],
+    *,
+    images: str,
+    masks: str,
+    labelled: bool,
+    exclusion: Exclusion,
+    group_of: Callable[[str], str],
+    wanted: Callable[[str], str],
+    problems: Sequence[Problem] = (),
+) -> Part:
+    """Pairs images and masks of one key, in any layout.
+
+    Args:
+        image_of: The image of each key.
+        masks_of: The parts of the mask of each key.
+        images: Folder of the images, for messages.
+        masks: Folder of the masks, for messages.
+        labelled: Whether there is a folder of masks.
+        exclusion: What the user leaves out.
+        group_of: Gives the group of a key.
+        wanted: The mask file that a key needs, for the message that it is missing.
+        problems: Found before; those of excluded files are dropped.
+    """
+    part = Part(problems=list(problems), labelled=labelled)
+    for key in sorted(image_of.keys() | masks_of.keys()):
+        image, parts = image_of.get(key), tuple(masks_of.get(key, ()))
+        if exclusion.covers(*_names(key, image, *(mask.path for mask in parts))):
             continue
         if image is None:
-            part.problems.append(
-                Problem("unpaired", str(mask), f"a mask without an image in {images}/")
-            )
+            text = f"a mask without an image in {images}/"
+            part.problems.append(Problem("unpaired", parts[0].path, text))
             continue
-        part.items.append(Item(image, mask, group_of(key)))
-        if mask is None and part.labelled:
-            wanted = f"{masks}/{key}{mask_suffix}.png"
-            part.problems.append(Problem("unpaired", image, f"an image without its mask {wanted}"))
+        part.items.append(Item(image, parts, group_of(key)))
+        if not parts and labelled:
+            text = f"an image without its mask {wanted(key)}"
+            part.problems.append(Problem("unpaired", image, text))
     excluded = exclusion.names
     part.problems = [p for p in part.problems if not excluded.intersection(_names(p.path, p.path))]
-    if not part.labelled:
+    if not labelled:
         text = f"missing folder: the masks of {len(part.items)} images in {images}/"
         part.problems.append(Problem("missing", f"{masks}/", text))
     return part
@@ -181,20 +275,29 @@ def _names(key: str, *files: str | None) -> set[str]:
     return names
 
 
-def _by_key(files: Iterable[str], folder: str, suffix: str, part: Part) -> dict[str, str]:
-    """Files by their path inside the folder without suffixes; two of one key are a problem."""
+def by_key(
+    files: Iterable[str], folder: str, suffix: str, problems: list[Problem]
+) -> dict[str, str]:
+    """Files by their path inside the folder without suffixes; two of one key are a problem.
+
+    Args:
+        files: Relative to the root.
+        folder: All of them lie below it.
+        suffix: What their names end in, before the file type; in any case.
+        problems: Gets what cannot be keyed.
+    """
     found: dict[str, str] = {}
     for file in files:
         key = Path(file).with_suffix("").relative_to(folder).as_posix()
         if suffix:
             if not key.lower().endswith(suffix.lower()):
                 text = f"is no mask: the name does not end in {suffix!r}"
-                part.problems.append(Problem("unpaired", file, text))
+                problems.append(Problem("unpaired", file, text))
                 continue
             key = key[: -len(suffix)]
         if key in found:
             text = f"has the same name as {found[key]}; remove one of them"
-            part.problems.append(Problem("duplicate", file, text))
+            problems.append(Problem("duplicate", file, text))
             continue
         found[key] = file
     return found

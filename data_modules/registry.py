@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_modules.base import ImageMaskDataModule, mask_values
+from data_modules.base import ImageMaskDataModule
 from data_modules.errors import DataError
 from data_modules.inspection import assign_splits
 from data_modules.layout import Item, Part, Problem
 from data_modules.splits import leaks
-from data_modules.verify import Records, Role, size_problems, value_problems, verify
+from data_modules.verify import Records, files_of, mask_problems, verify
 
 _MARKER = ".meddiff-phantom.json"
 
@@ -108,14 +108,13 @@ def _check_one(data: ImageMaskDataModule) -> list[Problem]:
         listing = data.list_files()
     except DataError as error:
         return [Problem("missing", str(data.root), str(error))]
-    parts = [part for part in (listing.pool, listing.val, listing.test) if part is not None]
+    parts = listing.parts
     items = [item for part in parts for item in part.items]
-    files: dict[str, Role] = {item.image: "image" for item in items}
-    files |= {item.mask: "mask" for item in items if item.mask is not None}
-    records, unreadable = verify(data.root, files)
+    records, unreadable = verify(data.root, files_of(items))
     problems = [problem for part in parts for problem in part.problems] + unreadable
-    problems += size_problems(data.root, items, records)
-    problems += value_problems(mask_values(items, records), data.num_classes)
+    problems += mask_problems(
+        data.root, items, records, num_classes=data.num_classes, size_free=data.mask_size_free
+    )
     problems += _duplicates(items, records)
     readable = [Part([i for i in part.items if i.image in records]) for part in parts]
     pool = readable[0]
@@ -126,8 +125,7 @@ def _check_one(data: ImageMaskDataModule) -> list[Problem]:
             official.get(id(listing.val)),
             official.get(id(listing.test)),
             records,
-            **data.fractions(listing),
-            seed=data.split_seed,
+            data.split_plan(listing),
         )
     except DataError as error:
         return [*problems, Problem("split", str(data.root), str(error))]

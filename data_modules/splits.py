@@ -5,12 +5,44 @@ from one split to another. Identical files in two groups tie the groups together
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from data_modules.errors import DataError
 
 Split: TypeAlias = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How the images of a data set are shared out.
+
+    Attributes:
+        val_fraction: Share of the groups for validation, where ``num_train`` is not given.
+        test_fraction: Share of the groups for test, where ``num_train`` is not given.
+        num_train: Number of training images; the others are for validation and test.
+        num_val: Number of validation images; None keeps all.
+        num_test: Number of test images; None keeps all.
+        seed: Fixes the split.
+        official_val: Whether there is an official validation set.
+        official_test: Whether there is an official test set.
+    """
+
+    val_fraction: float = 0.0
+    test_fraction: float = 0.0
+    num_train: int | None = None
+    num_val: int | None = None
+    num_test: int | None = None
+    seed: int = 0
+    official_val: bool = False
+    official_test: bool = False
+
+    @property
+    def halves_test(self) -> bool:
+        """Whether the official test set is halved into validation and test."""
+        return self.num_train is not None and self.official_test and not self.official_val
 
 
 def position(group: str, seed: int) -> float:
@@ -91,6 +123,68 @@ def _natural(place: float, val_fraction: float, test_fraction: float) -> Split:
     if place < test_fraction:
         return "test"
     return "val" if place >= 1 - val_fraction else "train"
+
+
+def take_groups(groups: Sequence[str], num: int, seed: int) -> list[bool]:
+    """Takes whole groups, in the order of :func:`position`, until they make up ``num`` items.
+
+    A group that would make them more is passed over.
+
+    Args:
+        groups: Group id of each item.
+        num: Number of training images.
+        seed: Fixes the choice.
+
+    Returns:
+        Whether each item is taken.
+
+    Raises:
+        DataError: If there are fewer items, or whole groups do not make up that number.
+    """
+    field = "data.init_args.num_train_samples"
+    if num > len(groups):
+        raise DataError(
+            f"{field}: {num} given, but there are {len(groups)} images to take them from.\n"
+            f"Give at most {len(groups)}, or more data."
+        )
+    taken: set[str] = set()
+    count = 0
+    for group, size in _in_order(groups, seed):
+        if count + size <= num:
+            taken.add(group)
+            count += size
+    if count < num:
+        raise DataError(
+            f"{field}: {num} given, but whole groups make up {count} images: images of one patient "
+            f"or lesion stay together.\nGive {count}, or another data.init_args.split_seed."
+        )
+    return [group in taken for group in groups]
+
+
+def halve_groups(groups: Sequence[str], seed: int) -> list[Split]:
+    """Shares groups out between validation and test so that both get as many items.
+
+    In the order of :func:`position` each group goes where there are fewer items so far, first to
+    test; an odd item is therefore a test item.
+
+    Args:
+        groups: Group id of each item.
+        seed: Fixes the halves.
+
+    Returns:
+        The split of each item.
+    """
+    split: dict[str, Split] = {}
+    counts: dict[Split, int] = {"val": 0, "test": 0}
+    for group, size in _in_order(groups, seed):
+        split[group] = "val" if counts["val"] < counts["test"] else "test"
+        counts[split[group]] += size
+    return [split[group] for group in groups]
+
+
+def _in_order(groups: Iterable[str], seed: int) -> list[tuple[str, int]]:
+    """Groups and their sizes in the order of :func:`position`."""
+    return sorted(Counter(groups).items(), key=lambda item: (position(item[0], seed), item[0]))
 
 
 def assert_disjoint(splits: Mapping[str, Mapping[str, str]], what: str) -> None:

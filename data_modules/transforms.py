@@ -2,7 +2,7 @@
 
 import os
 import random
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,11 @@ from data_modules.errors import DataError
 from data_modules.io import ImageArray
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as Pillow's mode L
-AUGMENTATIONS = ("hflip", "vflip", "rot90")
+AUGMENTATIONS = ("hflip", "vflip", "rot90", "crop")
+_CROPPED = 0.05  # of the size, at most, that `crop` cuts off each side
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, upper, right and lower edge in pixels, not rounded."""
 
 
 def to_channels(image: ImageArray, in_channels: int) -> ImageArray:
@@ -39,12 +43,15 @@ def to_channels(image: ImageArray, in_channels: int) -> ImageArray:
     return np.rint(grey).astype(np.uint16)
 
 
-def resize_image(image: ImageArray, size: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+def resize_image(
+    image: ImageArray, size: int, box: Box | None = None
+) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
     """Resizes to a square, bilinear with antialiasing; the aspect ratio is not kept.
 
     Args:
         image: (H, W, C) uint8, uint16 or float32 in [0, 255].
         size: Height and width of the result.
+        box: What of the image is taken; None: all of it.
 
     Returns:
         (size, size, C): uint8 stays uint8 (rounded as Pillow does); deeper images become float32 in
@@ -52,21 +59,23 @@ def resize_image(image: ImageArray, size: int) -> npt.NDArray[np.uint8] | npt.ND
     """
     if image.dtype == np.uint8:
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        resized = np.array(picture.resize((size, size), Image.Resampling.BILINEAR))
+        resized = np.array(picture.resize((size, size), Image.Resampling.BILINEAR, box))
         return resized[..., None] if resized.ndim == 2 else resized
     scale = 255 / 65535 if image.dtype == np.uint16 else 1.0
     planes = [
         Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32) * np.float32(scale)).resize(
-            (size, size), Image.Resampling.BILINEAR
+            (size, size), Image.Resampling.BILINEAR, box
         )
         for plane in np.moveaxis(image, -1, 0)
     ]
     return np.stack([np.asarray(plane, dtype=np.float32) for plane in planes], axis=-1)
 
 
-def resize_mask(mask: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+def resize_mask(
+    mask: npt.NDArray[np.uint8], size: int, box: Box | None = None
+) -> npt.NDArray[np.uint8]:
     """Resizes (H, W) class ids to (size, size) by the nearest pixel: no value is made up."""
-    return np.array(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+    return np.array(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST, box))
 
 
 def to_tensor(image: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
@@ -82,8 +91,9 @@ class Augmentation:
     size, the rank or a resume. albumentations alone gives forked workers one and the same stream.
 
     Args:
-        names: Of ``hflip``, ``vflip`` (each with probability 0.5) and ``rot90`` (0, 90, 180 or 270
-            degrees, equally likely).
+        names: Of ``hflip``, ``vflip`` (each with probability 0.5), ``rot90`` (0, 90, 180 or 270
+            degrees, equally likely) and ``crop`` (each side loses 0 to 5 % of the size, drawn on
+            its own, and the rest is resized to the whole; papers/hybrid.md 2d).
         seed: Seed of the run.
 
     Raises:
@@ -106,7 +116,8 @@ class Augmentation:
             "vflip": lambda: albumentations.VerticalFlip(p=0.5),
             "rot90": lambda: albumentations.RandomRotate90(p=1.0),
         }
-        self.pipeline = albumentations.Compose([makers[name]() for name in names])
+        self.pipeline = albumentations.Compose([makers[n]() for n in names if n in makers])
+        self.crops = "crop" in names
         self.seed = seed
 
     def __call__(
@@ -116,11 +127,21 @@ class Augmentation:
         epoch: int,
         index: int,
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None]:
-        """Changes an image (H, W, C) and its mask (H, W), if there is one."""
+        """Changes a square image (H, W, C) and its mask (H, W), if there is one."""
         key = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
         # set_random_seed would start every transform with the same draw: an image would be flipped
         # both ways or not at all. The shared generators are drawn from in turn.
         self.pipeline.set_random_state(np.random.default_rng(key), random.Random(key))
         given = {"image": image} if mask is None else {"image": image, "mask": mask}
         changed = self.pipeline(**given)
-        return changed["image"], changed.get("mask")
+        image, mask = changed["image"], changed.get("mask")
+        return _crop(image, mask, np.random.default_rng([key, 1])) if self.crops else (image, mask)
+
+
+def _crop(
+    image: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None, rng: np.random.Generator
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None]:
+    size = image.shape[0]
+    left, upper, right, lower = (rng.uniform(0, _CROPPED, 4) * size).tolist()
+    box = (left, upper, size - right, size - lower)
+    return resize_image(image, size, box), None if mask is None else resize_mask(mask, size, box)

@@ -154,23 +154,87 @@ class _Memory:
                 temporary.unlink()
 
 
-def size_problems(root: Path, items: Iterable[Item], records: Records) -> list[Problem]:
-    """Pairs of which image and mask differ in size."""
+def files_of(items: Iterable[Item], masks: bool = True) -> dict[str, Role]:
+    """The files of some items, and what they are."""
+    files: dict[str, Role] = {}
+    for item in items:
+        files[item.image] = "image"
+        files |= {part.path: "mask" for part in item.masks if masks}
+    return files
+
+
+def mask_problems(
+    root: Path, items: Iterable[Item], records: Records, *, num_classes: int, size_free: bool
+) -> list[Problem]:
+    """Masks that do not fit their images, or whose values are none that a mask has.
+
+    Args:
+        root: Folder of the data set.
+        items: Where masks are missing or unreadable, nothing is said of them.
+        records: Of their files.
+        num_classes: Background included.
+        size_free: Whether masks may have another size than their images.
+    """
+    items = list(items)
+    return (
+        size_problems(root, items, records, size_free)
+        + value_problems(mask_values(items, records), num_classes)
+        + _part_problems(items, records, num_classes)
+    )
+
+
+def size_problems(
+    root: Path, items: Iterable[Item], records: Records, size_free: bool = False
+) -> list[Problem]:
+    """Pairs of which image and mask, or two parts of a mask, differ in size."""
     problems = []
     for item in items:
-        image, mask = records.get(item.image), records.get(item.mask or "")
-        if image is None or mask is None:
+        parts = [part.path for part in item.masks if part.path in records]
+        whole = item.image if not size_free else next(iter(parts), item.image)
+        wrong = [
+            m for m in parts if whole in records and _size(records[m]) != _size(records[whole])
+        ]
+        if not wrong:
             continue
-        size, mask_size = (image.width, image.height), (mask.width, mask.height)
-        if size == mask_size:
-            continue
+        size, mask_size = _size(records[whole]), _size(records[wrong[0]])
+        other = "another part of the mask," if size_free else "its mask"
         text = (
-            f"is {size[0]}x{size[1]} pixels, but its mask {item.mask} is "
+            f"is {size[0]}x{size[1]} pixels, but {other} {wrong[0]} is "
             f"{mask_size[0]}x{mask_size[1]}"
         )
-        if size == mask_size[::-1] and exif_orientation(root / item.image) > 4:
+        if not size_free and size == mask_size[::-1] and exif_orientation(root / item.image) > 4:
             text += " (the image has an EXIF orientation tag: save it upright, without the tag)"
-        problems.append(Problem("size", item.image, text))
+        problems.append(Problem("size", whole, text))
+    return problems
+
+
+def _size(record: FileRecord) -> tuple[int, int]:
+    return record.width, record.height
+
+
+def mask_values(items: Iterable[Item], records: Records) -> dict[str, tuple[int, ...]]:
+    """The values of each readable mask that says the class of each pixel itself."""
+    paths = (part.path for item in items for part in item.masks if part.label is None)
+    return {path: records[path].values for path in paths if path in records}
+
+
+def _part_problems(items: Iterable[Item], records: Records, num_classes: int) -> list[Problem]:
+    """Masks of one class that are not binary, or whose class does not fit ``num_classes``."""
+    label_of = {
+        part.path: part.label for item in items for part in item.masks if part.label is not None
+    }
+    problems = []
+    for path in label_of:
+        values = set(records[path].values) - {0} if path in records else set()
+        if len(values) > 1:
+            text = f"holds grey values ({_list(sorted(values))}); {_RESAVE_BINARY}"
+            problems.append(Problem("values", path, text))
+    labels = set(label_of.values())
+    top = max(labels, default=0)
+    if top >= num_classes or (labels == {1} and num_classes != 2):
+        path = next(path for path, label in label_of.items() if label == top)
+        text = f"marks class {top}, but data.init_args.num_classes is {num_classes}; set it to "
+        problems.append(Problem("values", path, f"{text}{top + 1}"))
     return problems
 
 
@@ -206,10 +270,12 @@ def value_problems(masks: Mapping[str, tuple[int, ...]], num_classes: int) -> li
     return problems or _coding_problems(masks, num_classes)
 
 
-_RESAVE = (
-    "expected 0 and 255, or class ids. They come from JPEG or from smooth resizing: save the mask "
-    "as PNG, each pixel above 127 as 255 and the others as 0"
+_REMEDY = (
+    "They come from JPEG or from smooth resizing: save the mask as PNG, each pixel above 127 as "
+    "255 and the others as 0"
 )
+_RESAVE = f"expected 0 and 255, or class ids. {_REMEDY}"
+_RESAVE_BINARY = f"expected 0 and one other value. {_REMEDY}"
 
 
 def _coding_problems(masks: Mapping[str, tuple[int, ...]], num_classes: int) -> list[Problem]:

@@ -370,7 +370,7 @@ def test_an_unwritable_home_does_no_harm(
 
 def test_a_file_that_vanishes_in_training_is_named(tmp_path: Path) -> None:
     dataset = ImageMaskDataset(
-        tmp_path, [Item("gone.png", None, "g")], image_size=8, in_channels=3, with_masks=False
+        tmp_path, [Item("gone.png", (), "g")], image_size=8, in_channels=3, with_masks=False
     )
     with pytest.raises(CorruptImageError, match=r"gone\.png"):
         dataset[0]
