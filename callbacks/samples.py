@@ -19,7 +19,6 @@ from callbacks.pictures import TRUTH, draw_outlines, grid_of, to_rgb, write_png
 from meddiff.protocols import SupportsSampling, SupportsSegmentation, can_sample, can_segment
 from meddiff.randomness import item_generators
 
-
 Kind: TypeAlias = Literal["step", "segment", "test"]
 
 LOGGED_AS: dict[Kind, str] = {
@@ -97,12 +96,13 @@ class SampleGrid(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the weights that were tested."""
         step, self._tested_step = self._tested_step, None
-        if not self.num or not can_segment(pl_module):
+        if not self.num:
             return
         with _for_drawing(trainer, pl_module):
-            tiles = self._segmented(trainer, pl_module, trainer.test_dataloaders)
-            if tiles is not None:
-                _publish(trainer, "test", tiles, trainer.global_step if step is None else step)
+            if can_segment(pl_module):
+                tiles = self._segmented(trainer, pl_module, trainer.test_dataloaders)
+                if tiles is not None:
+                    _publish(trainer, "test", tiles, trainer.global_step if step is None else step)
 
     def _draw(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.num:

@@ -58,10 +58,47 @@ def test_scores_agree_with_sets_of_pixels(num_classes: int) -> None:
 
 
 def test_scores_are_of_each_image_once_in_order() -> None:
-    rows = torch.tensor([[4, 1, 0, 1], [2, 1, 1, 2], [4, 1, 0, 1]])
+    rows = torch.tensor([[4, 3, 1, 0, 1, 0, 1], [2, 3, 2, 1, 1, 1, 2], [4, 3, 1, 0, 1, 0, 1]])
     scores = scores_of(rows)
     assert scores.index.tolist() == [2, 4]
     assert scores.jaccard.tolist() == [0.25, 0.5]
+    assert scores.class_iou == pytest.approx([6 / 10, 2 / 6])
+
+
+def pooled_by_sets(predicted: np.ndarray, true: np.ndarray, num_classes: int) -> list[float]:
+    """IoU of each class from the sets of pixel positions of all images together."""
+    counted = true != 255
+    ious = []
+    for k in range(num_classes):
+        p = {tuple(at) for at in np.argwhere((predicted == k) & counted)}
+        t = {tuple(at) for at in np.argwhere((true == k) & counted)}
+        ious.append(len(p & t) / len(p | t) if p | t else 0.0)
+    return ious
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_pooled_iou_agrees_with_sets_of_pixels(num_classes: int) -> None:
+    draw = np.random.default_rng(3)
+    true = draw.integers(num_classes, size=(6, 7, 5))
+    predicted = draw.integers(num_classes, size=(6, 7, 5))
+    true[draw.random(true.shape) < 0.2] = 255
+    true[0], predicted[0] = 0, 0  # images of one class weigh by their pixels
+    true[1], predicted[1] = 1, 1
+    if num_classes > 2:  # a class that no image has
+        true[true == num_classes - 1] = 0
+        predicted[predicted == num_classes - 1] = 1
+    counts = pixel_counts(one_hot(torch.tensor(predicted), num_classes), torch.tensor(true))
+    assert counts.shape == (6, num_classes, 3)
+    scores = scores_of(torch.cat([torch.arange(6)[:, None], counts.flatten(1)], dim=1))
+    expected = pooled_by_sets(predicted, true, num_classes)
+    assert scores.class_iou == pytest.approx(expected)
+    assert (expected[-1] == 0) == (num_classes > 2)
+    # Cut into other images, the same pixels have the same pooled figures.
+    halves = [torch.tensor(array).reshape(3, 14, 5) for array in (predicted, true)]
+    counts = pixel_counts(one_hot(halves[0], num_classes), halves[1])
+    again = scores_of(torch.cat([torch.arange(3)[:, None], counts.flatten(1)], dim=1))
+    assert again.class_iou.tolist() == scores.class_iou.tolist()
+    assert again.jaccard.mean() != scores.jaccard.mean()
 
 
 def test_bootstrap_limits_are_those_of_the_seed_and_cover_the_mean() -> None:
@@ -107,6 +144,12 @@ def test_each_class_is_logged_where_there_are_several(tmp_path: Path) -> None:
         per_class.append(np.mean([jaccard for _, jaccard, there in found if there]))
         assert figures[f"val/jaccard_class{k}"] == pytest.approx(per_class[-1])
     assert figures["val/jaccard"] == pytest.approx(np.mean(per_class))
+    items = [ToyData(4, num_classes=3)[index] for index in range(4)]
+    predicted = module.segment(torch.stack([item["image"] for item in items])).argmax(1)
+    true = torch.stack([item["mask"] for item in items])
+    ious = pooled_by_sets(predicted.numpy(), true.numpy(), 3)
+    assert [figures[f"val/iou_class{k}"] for k in range(3)] == pytest.approx(ious)
+    assert figures["val/miou"] == pytest.approx(np.mean(ious))
 
 
 def test_test_writes_a_table_and_limits(tmp_path: Path) -> None:
@@ -195,7 +238,7 @@ def test_two_processes_give_exactly_the_figures_of_one(tmp_path: Path, padded: b
     one = run_test(tmp_path / "one", 1, padded)
     two = run_test(tmp_path / "two", 2, padded)
     assert one == two
-    assert {"test/dice", "test/jaccard_lo"} <= one.keys()
+    assert {"test/dice", "test/jaccard_lo", "test/miou"} <= one.keys()
     table = (tmp_path / "two" / "test_metrics.csv").read_text()
     assert table == (tmp_path / "one" / "test_metrics.csv").read_text()
     assert len(table.splitlines()) == 17 + 1

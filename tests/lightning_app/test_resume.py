@@ -60,6 +60,55 @@ def test_auto_says_that_nothing_is_unfinished(
     assert "nothing to do" in caplog.text
 
 
+# The loss of the toy falls, so no step gains in the largest.
+STOP_EARLY = [
+    *("--early_stopping.monitor", "val/loss", "--early_stopping.patience", "2"),
+    *("--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "1"),
+]
+
+
+def test_a_run_that_stopped_early_is_finished(
+    toy: Command, toy_runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    auto = ["--resume", "auto", *STOP_EARLY, "--trainer.max_steps", "9"]
+    assert toy("fit", *auto) == 0
+    (run,) = toy_runs()
+    assert (record(run)["state"], record(run)["last_step"]) == ("finished", 3)
+    saved = torch.load(run / "checkpoints" / "last.ckpt")
+    assert saved["global_step"] == 3
+    assert saved["callbacks"]["EarlyStopping"]["wait_count"] == 2
+    assert toy("fit", *auto) == 0
+    assert f"{run.name} is finished" in caplog.text
+    assert "nothing to do" in caplog.text
+    assert not (run / "config.2.yaml").exists()
+
+
+def test_a_run_killed_after_it_stopped_early_trains_no_further(
+    toy: Command, toy_runs: Runs
+) -> None:
+    auto = ["--resume", "auto", *STOP_EARLY]
+    assert toy("fit", *auto, "--trainer.max_steps", "9") == 0
+    (run,) = toy_runs()
+    before, table = torch.load(run / "checkpoints" / "last.ckpt"), rows(run)
+    interrupt(run)
+    for steps in ("9", "20"):  # nor one with a further limit
+        assert toy("fit", *auto, "--trainer.max_steps", steps) == 0
+        assert (record(run)["state"], record(run)["last_step"]) == ("finished", 3)
+    assert toy_runs() == [run]
+    after = torch.load(run / "checkpoints" / "last.ckpt")
+    assert torch.equal(before["state_dict"]["layer.weight"], after["state_dict"]["layer.weight"])
+    assert rows(run) == table
+
+
+def test_more_patience_continues_a_run_that_stopped_early(toy: Command, toy_runs: Runs) -> None:
+    assert toy("fit", *STOP_EARLY, "--trainer.max_steps", "9") == 0
+    (run,) = toy_runs()
+    more = ["--early_stopping.patience", "4", "--trainer.max_steps", "10"]
+    assert toy("fit", *STOP_EARLY, *more, "--resume", str(run)) == 0
+    assert record(run)["last_step"] == 5
+    assert torch.load(run / "checkpoints" / "best.ckpt")["global_step"] == 5
+
+
 def test_another_seed_or_argument_is_another_run(
     toy: Command, toy_runs: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,16 +10,25 @@ import callbacks
 from lightning_app.cli import main
 from lightning_app.training import STANDING
 from tests.lightning_app.conftest import Command
+from tests.lightning_app.test_loggers import rows
 from tests.lightning_app.toys import ARGS, HERE
 
 Runs = Callable[[], list[Path]]
 Captured = pytest.CaptureFixture[str]
+EVERY_2_EPOCHS = ["--trainer.check_val_every_n_epoch", "2"]
+HALF_AN_EPOCH = ["--trainer.val_check_interval", "0.5"]
 
 
 def printed(capsys: Captured, *args: str) -> dict[str, Any]:
     assert main(["fit", *args, "--print_config"]) == 0
     content: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
     return content
+
+
+def every_batches(number: int) -> list[str]:
+    """Validation after so many batches, whatever the epoch."""
+    steps = ["--trainer.check_val_every_n_epoch", "null"]
+    return [*steps, "--trainer.val_check_interval", str(number)]
 
 
 def test_a_printed_config_reads_back_to_itself(tmp_path: Path, capsys: Captured) -> None:
@@ -37,7 +46,7 @@ def test_every_standing_callback_is_a_key_with_plain_defaults(capsys: Captured) 
 
 
 def test_a_run_directory_tells_what_ran(toy: Command, toy_runs: Runs) -> None:
-    given = ["--trainer.max_steps", "2", "--trainer.val_check_interval", "1"]
+    given = ["--trainer.max_steps", "2", *every_batches(1)]
     assert toy("fit", *given, "--seed_everything", "7") == 0
     (run,) = toy_runs()
     record = json.loads((run / "run.json").read_text())
@@ -74,7 +83,7 @@ def test_the_name_of_a_carried_config_is_enough(capsys: Captured, tmp_path: Path
 
 
 def test_a_failed_run_keeps_what_it_wrote(toy: Command, toy_runs: Runs) -> None:
-    given = ["--best.monitor", "val/none", "--trainer.val_check_interval", "2"]
+    given = ["--best.monitor", "val/none", *every_batches(2)]
     assert toy("fit", "--trainer.max_steps", "4", *given) == 2
     (run,) = toy_runs()
     record = json.loads((run / "run.json").read_text())
@@ -82,6 +91,30 @@ def test_a_failed_run_keeps_what_it_wrote(toy: Command, toy_runs: Runs) -> None:
     assert "val/none" in record["error"]
     assert (run / "metrics.csv").is_file()
     assert not (run / "run.lock").exists()
+
+
+def test_validation_by_epochs_leaves_an_interval_in_batches_aside(
+    toy: Command, toy_runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    # An epoch has 4 batches: Lightning refuses 250, and 3 is not what "every 2 epochs" says.
+    for interval in ("250", "3"):
+        caplog.clear()
+        given = ["--trainer.val_check_interval", interval]
+        assert toy("fit", "--trainer.max_steps", "9", *given, *EVERY_2_EPOCHS) == 0
+        assert caplog.text.count(f"val_check_interval: {interval} batches is not used") == 1
+        run = toy_runs()[-1]
+        assert [row["step"] for row in rows(run) if row["val/loss"]] == ["7"]
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        assert config["trainer"]["val_check_interval"] == int(interval)
+
+
+def test_other_validation_intervals_stay(
+    toy: Command, toy_runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    for given, steps in ((every_batches(3), list("258")), (HALF_AN_EPOCH, list("1357"))):
+        assert toy("fit", "--trainer.max_steps", "9", *given) == 0
+        assert [row["step"] for row in rows(toy_runs()[-1]) if row["val/loss"]] == steps
+    assert "is not used" not in caplog.text
 
 
 def test_fp16_is_replaced_where_the_module_cannot_bear_it(

@@ -2,13 +2,22 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
+from torch import nn
 
 import meddiff
 from meddiff import HybridDiffusionModule
-from meddiff.checkpoint import CheckpointError, check_identity, find_checkpoint, read_checkpoint
+from meddiff.checkpoint import (
+    CheckpointError,
+    check_identity,
+    find_checkpoint,
+    identity_of,
+    read_checkpoint,
+)
 
 
 class Hostile:
@@ -66,3 +75,36 @@ def test_an_argument_of_another_version_is_named(tmp_path: Path) -> None:
     torch.save(written | {"state_dict": {}}, tmp_path / "old.ckpt")
     with pytest.raises(CheckpointError, match=r"by meddiff 0\.0\.9, whose .* took wings"):
         meddiff.load(tmp_path / "old.ckpt")
+
+
+class Frozen(LightningModule):
+    """Keeps part of its weights out of its checkpoints, and brings them itself."""
+
+    def __init__(self, strict: bool = False) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.strict_loading = strict
+        self.head = nn.Linear(2, 1)
+        self.encoder = nn.Linear(2, 2)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        nn.init.constant_(self.encoder.weight, checkpoint["source"])
+
+
+def test_a_module_brings_the_weights_that_its_checkpoint_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meddiff, "Frozen", Frozen, raising=False)
+    trained = Frozen()
+    state = {name: value for name, value in trained.state_dict().items() if "head" in name}
+    written = {"meddiff": identity_of(trained), "source": 7.0, "state_dict": state}
+    for strict in (False, True):
+        hyper_parameters = {"hyper_parameters": {"strict": strict}}
+        torch.save(written | hyper_parameters, tmp_path / f"{strict}.ckpt")
+    loaded = meddiff.load(tmp_path / "False.ckpt")
+    assert isinstance(loaded, Frozen)
+    assert torch.equal(loaded.head.weight, trained.head.weight)
+    assert loaded.encoder.weight.flatten().tolist() == [7.0] * 4
+    assert not loaded.training
+    with pytest.raises(CheckpointError, match=r"(?s)True\.ckpt.*Missing key"):
+        meddiff.load(tmp_path / "True.ckpt")
