@@ -50,6 +50,21 @@ DATASETS: dict[str, DatasetEntry] = {
         "data_modules.phantoms.isic.write",
         "ISIC skin lesions with masks (2016, 2017, 2018 task 1)",
     ),
+    "shenzhen": DatasetEntry(
+        "data_modules.shenzhen.ShenzhenDataModule",
+        "data_modules.phantoms.shenzhen.write",
+        "Shenzhen chest radiographs with lung masks",
+    ),
+    "montgomery": DatasetEntry(
+        "data_modules.montgomery.MontgomeryDataModule",
+        "data_modules.phantoms.montgomery.write",
+        "Montgomery chest radiographs with lung masks",
+    ),
+    "nih": DatasetEntry(
+        "data_modules.nih.NIHDataModule",
+        "data_modules.phantoms.nih.write",
+        "NIH chest radiographs (ChestX-ray14) with the lung masks of XLSor",
+    ),
     "image_mask_folder": DatasetEntry(
         "data_modules.image_mask_folder.ImageMaskFolderDataModule",
         "data_modules.phantoms.image_mask_folder.write",
