@@ -2,12 +2,20 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from meddiff.baselines import SegmentationModule
 from meddiff.checkpoint import load
-from meddiff.hybrid import HybridDiffusionModule
+from meddiff.hybrid import HybridDiffusionModule, HybridFinetuneModule, LEDMModule
 
 try:
     __version__ = version("meddiff")
 except PackageNotFoundError:  # a source tree that is on the path but was never installed
     __version__ = "0+unknown"
 
-__all__ = ["HybridDiffusionModule", "__version__", "load"]
+__all__ = [
+    "HybridDiffusionModule",
+    "HybridFinetuneModule",
+    "LEDMModule",
+    "SegmentationModule",
+    "__version__",
+    "load",
+]

@@ -4,6 +4,7 @@ Callbacks check these protocols and nothing else, so any LightningModule that ha
 the metrics, the sample grids and the prediction writer.
 """
 
+from collections.abc import Iterator
 from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import torch
@@ -55,6 +56,15 @@ class HasNetworks(Protocol):
 
     def networks(self) -> list[nn.Module]:
         """Returns what EMA averages and what is compiled; frozen encoders are not among them."""
+        ...
+
+
+@runtime_checkable
+class ProvidesLabelled(Protocol):
+    """A data module that yields its labelled training images one by one."""
+
+    def labelled_images(self) -> Iterator[dict[str, Tensor]]:
+        """Yields ``image`` (C, H, W) in [-1, 1], ``mask`` (H, W) and ``index``, unaugmented."""
         ...
 
 

@@ -80,7 +80,7 @@ class Segmenter(LightningModule, ABC):
         with torch.autocast(logits.device.type, enabled=False):
             return cross_entropy(logits, batch["mask"])
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor | None:
         """The loss of one batch; dropout is keyed by (seed, batches seen, rank)."""
         step_generator(self, self.hparams["seed"])
         loss = self.loss(batch)

@@ -64,3 +64,33 @@ PRESETS: dict[str, dict[str, Any]] = {
         "log_gradient_norms": True,
     },
 }
+
+_LEARNING_RATES = {"paper": 2e-4, "small": 5e-4, "tiny": 1e-3}
+_MIN_CLASS_PIXELS = {"paper": 20, "small": 2, "tiny": 1}
+
+
+def _networks() -> dict[str, dict[str, Any]]:
+    """The networks of pretraining alone, without how they are trained."""
+    return {
+        name: {key: value for key, value in preset.items() if key in NETWORK_KEYS}
+        for name, preset in PRESETS.items()
+    }
+
+
+FINETUNE_PRESETS: dict[str, dict[str, Any]] = {
+    name: {**network, "learning_rate": _LEARNING_RATES[name]}
+    for name, network in _networks().items()
+}
+"""Of ``HybridFinetuneModule``; a small network bears a higher rate, as in pretraining."""
+
+LEDM_PRESETS: dict[str, dict[str, Any]] = {
+    # The reference's 20 pixels of 256 x 256 are scaled down with the images' area.
+    name: {
+        **network,
+        "blocks": [5, 6, 7, 8, 12],
+        "noise_timesteps": [50, 150, 250],
+        "min_class_pixels": _MIN_CLASS_PIXELS[name],
+    }
+    for name, network in _networks().items()
+}
+"""Of ``LEDMModule``."""

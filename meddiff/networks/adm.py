@@ -87,6 +87,24 @@ def adm_unet(
     return unet
 
 
+def decoder_blocks(unet: UNet2DModel) -> list[list[nn.Module]]:
+    """The decoder's blocks as guided-diffusion counts them, each the modules that it runs in turn.
+
+    The last module's output is the block's; a level has ``num_res_blocks + 1`` of them.
+    """
+    blocks = []
+    for level in unet.up_blocks:
+        *first, last = res_blocks(level)
+        blocks += [*first, [*last, *(level.upsamplers or [])]]
+    return blocks
+
+
+def res_blocks(level: nn.Module) -> list[list[nn.Module]]:
+    """Residual blocks of a level, each with the attention that follows it, if any."""
+    columns = [level.resnets, *([level.attentions] if hasattr(level, "attentions") else [])]
+    return [list(block) for block in zip(*columns, strict=True)]
+
+
 def _feature_map_sizes(image_size: int, channel_mult: Sequence[int]) -> list[int]:
     if not channel_mult or channel_mult[0] != 1:
         raise ValueError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from meddiff.checkpoint import read_checkpoint
+from meddiff.networks.adm import decoder_blocks, res_blocks
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -103,7 +104,7 @@ def _layers(unet: UNet2DModel) -> Iterator[_Layer]:
         yield from _sequence(f"input_blocks.{number}", block)
     middle = unet.mid_block
     yield from _sequence("middle_block", [middle.resnets[0], *middle.attentions, middle.resnets[1]])
-    for number, block in enumerate(_output_blocks(unet)):
+    for number, block in enumerate(decoder_blocks(unet)):
         yield from _sequence(f"output_blocks.{number}", block)
     yield _Layer("out.0", [unet.conv_norm_out])
     yield _Layer("out.2", [unet.conv_out])
@@ -111,21 +112,9 @@ def _layers(unet: UNet2DModel) -> Iterator[_Layer]:
 
 def _input_blocks(unet: UNet2DModel) -> Iterator[list[nn.Module]]:
     for level in unet.down_blocks:
-        yield from _res_blocks(level)
+        yield from res_blocks(level)
         if level.downsamplers is not None:
             yield list(level.downsamplers)
-
-
-def _output_blocks(unet: UNet2DModel) -> Iterator[list[nn.Module]]:
-    for level in unet.up_blocks:
-        *first, last = _res_blocks(level)
-        yield from first
-        yield [*last, *(level.upsamplers or [])]
-
-
-def _res_blocks(level: nn.Module) -> list[list[nn.Module]]:
-    columns = [level.resnets, *([level.attentions] if hasattr(level, "attentions") else [])]
-    return [list(block) for block in zip(*columns, strict=True)]
 
 
 def _sequence(name: str, modules: Iterable[nn.Module]) -> Iterator[_Layer]:

@@ -1,0 +1,250 @@
+"""LEDM: a pixel classifier on the features of a frozen UNet (papers/hybrid.md 2a, 2c-11)."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from meddiff.checkpoint import CheckpointError
+from meddiff.hybrid.classifier import classify_pixels, pixel_classifier
+from meddiff.hybrid.features import DecoderFeatures, fingerprint
+from meddiff.hybrid.pixels import LabelledPixels
+from meddiff.hybrid.presets import LEDM_PRESETS, NETWORK_KEYS
+from meddiff.hybrid.start import LIVE, Weights, load_backbone, read_start
+from meddiff.networks import adm_unet
+from meddiff.presets import Preset, resolve_preset
+from meddiff.protocols import ProvidesLabelled
+from meddiff.randomness import mix
+from meddiff.segmenter import Segmenter
+
+_LAST_EPOCH_WITHOUT_STOP = 3
+
+
+class LEDMModule(Segmenter):
+    """Label-efficient segmentation with a diffusion model: an MLP on frozen pixel features.
+
+    Features of a pixel are the outputs of some decoder blocks at some noise levels, with one shared
+    noise. They are computed once, when a fit begins, and the MLP is trained on pixels of all
+    labelled images in random order. The Trainer's batches only count: batch b of B trains on the
+    b-th of B shares of an epoch's pixels, whatever images it holds, and a Trainer's step is one
+    share. One device trains.
+
+    Args:
+        preset: ``paper``, ``small`` or ``tiny``, as in pretraining.
+        init_from: Run directory (its last checkpoint) or checkpoint of the frozen network; None: a
+            random one. Test and predict need it too: the checkpoint holds the classifier and a hash
+            of the frozen weights, not the weights.
+        init_weights: ``ema`` takes averaged weights where the run has them, ``live`` never.
+        image_size: Height and width in pixels.
+        in_channels: Channels of the images.
+        num_classes: K, background included.
+        seed: Seed of the classifier and of the order of pixels.
+        model_channels: C, the width of the first level.
+        channel_mult: Width of each level as a multiple of C.
+        num_res_blocks: Residual blocks a level.
+        attention_resolutions: Feature map sizes, in pixels, that have attention.
+        num_head_channels: Channels of an attention head.
+        blocks: Decoder blocks of the paper's network of 18; of another depth n block b is
+            round(b (n - 1) / 17).
+        noise_timesteps: Time indices at which noisy images are looked at.
+        clean_features: Whether the clean image at t = 0 is looked at instead, for a network that
+            never saw noise (2c-11).
+        noise_seed: Seed of the shared noise.
+        min_class_pixels: A class with fewer pixels in a training image is ignored there.
+        pixel_batch_size: Pixels of an iteration.
+        learning_rate: Rate of Adam.
+        patience: Training stops once, after epoch index 3, more iterations than this have passed
+            without a new best training loss of a batch.
+    """
+
+    def __init__(
+        self,
+        preset: Preset = "paper",
+        init_from: str | None = None,
+        init_weights: Weights = "ema",
+        image_size: int = 256,
+        in_channels: int = 3,
+        num_classes: int = 2,
+        seed: int = 0,
+        model_channels: int | None = None,
+        channel_mult: list[int] | None = None,
+        num_res_blocks: int | None = None,
+        attention_resolutions: list[int] | None = None,
+        num_head_channels: int | None = None,
+        blocks: list[int] | None = None,
+        noise_timesteps: list[int] | None = None,
+        clean_features: bool = False,
+        noise_seed: int = 0,
+        min_class_pixels: int | None = None,
+        pixel_batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        patience: int = 50,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.hparams.update(resolve_preset(LEDM_PRESETS, preset, dict(self.hparams)))
+        self.automatic_optimization = False
+        self.network = {key: self.hparams[key] for key in NETWORK_KEYS}
+        self.unet = adm_unet(in_channels=in_channels, out_channels=1, **self.network)
+        self.unet.requires_grad_(False).eval()
+        shape = (in_channels, image_size, image_size)
+        self.features = DecoderFeatures(
+            self.unet,
+            self.hparams["blocks"],
+            [0] if clean_features else self.hparams["noise_timesteps"],
+            torch.randn(shape, generator=torch.Generator().manual_seed(noise_seed)),
+            clean=clean_features,
+        )
+        self.classifier = pixel_classifier(self.features.length, num_classes, seed)
+        # The frozen weights are left out of the checkpoint where they are had elsewhere.
+        self.strict_loading = init_from is None
+        self._frozen: str | None = None
+        self._best_loss = float("inf")
+        self._without_gain = 0
+
+    @property
+    def supports_fp16(self) -> bool:
+        """The classifier's many small steps are taken without a gradient scaler."""
+        return False
+
+    def networks(self) -> list[nn.Module]:
+        """The pixel classifier; the UNet is frozen."""
+        return [self.classifier]
+
+    def train(self, mode: bool = True) -> Self:
+        """The UNet stays in evaluation mode: its features do not depend on dropout."""
+        super().train(mode)
+        self.unet.eval()
+        return self
+
+    def load_start(self) -> None:
+        """Loads the frozen UNet.
+
+        Raises:
+            CheckpointError: Where it is not there or does not fit.
+        """
+        init_from = self.hparams["init_from"]
+        if init_from is None or self._frozen is not None:
+            return
+        start = read_start(
+            init_from, self.network, self.hparams["in_channels"], self.hparams["init_weights"]
+        )
+        load_backbone(self.unet, start)
+        self._frozen = fingerprint(self.unet)
+        rank_zero_info(f"frozen features of {start.source} ({start.objective})")
+
+    def on_train_start(self) -> None:
+        """Computes the features of all labelled images into a cache in the run directory.
+
+        Raises:
+            ValueError: On several devices, with a data module that does not give its labelled
+                images, or with fewer labelled pixels than one iteration takes.
+        """
+        if self.trainer.world_size > 1:
+            raise ValueError("LEDMModule trains a small classifier on one device; give devices: 1")
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, ProvidesLabelled):
+            raise ValueError(f"LEDMModule: {type(data).__name__} does not give labelled images")
+        self._folder = TemporaryDirectory(dir=self.trainer.default_root_dir, prefix="ledm-")
+        self._pixels = LabelledPixels(
+            data.labelled_images(),
+            lambda image: self.features(image.to(self.device)),
+            Path(self._folder.name),
+            batch_size=self.hparams["pixel_batch_size"],
+            min_class_pixels=self.hparams["min_class_pixels"],
+        )
+
+    def on_train_end(self) -> None:
+        """Removes the cache."""
+        self._folder.cleanup()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor | None:
+        """Trains on the batch's share of this epoch's pixels; returns their mean loss."""
+        key = mix(self.hparams["seed"], self.current_epoch)
+        share = self._pixels.share(batch_idx, int(self.trainer.num_training_batches), key)
+        optimizer: Any = self.optimizers()
+        losses: list[Tensor] = []
+        for x, y in self._pixels.batches(share, self.device):
+            loss = F.cross_entropy(self.classifier(x).float(), y)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            losses.append(loss.detach())
+            # The rule of the paper's code needs each loss: the one step that waits for the device.
+            stop = self._enough(float(losses[-1]))
+            last = stop or len(losses) == len(share)
+            # Lightning counts the steps of its own wrapper: one a share.
+            (optimizer if last else optimizer.optimizer).step()
+            if stop:
+                self.trainer.should_stop = True
+                break
+        if not losses:
+            return None
+        mean = torch.stack(losses).mean()
+        self.log("train/loss", mean, batch_size=len(losses))
+        return mean
+
+    def _enough(self, loss: float) -> bool:
+        if self.current_epoch <= _LAST_EPOCH_WITHOUT_STOP:
+            return False
+        gained = loss < self._best_loss
+        self._best_loss = min(loss, self._best_loss)
+        self._without_gain = 0 if gained else self._without_gain + 1
+        return self._without_gain > int(self.hparams["patience"])
+
+    def segment(self, image: Tensor) -> Tensor:
+        """Logits of all pixels of clean images.
+
+        Args:
+            image: In [-1, 1], shape (B, C, H, W).
+
+        Returns:
+            Float32, shape (B, K, H, W).
+        """
+        maps = self.features(image)
+        # One image at a time: the vectors of a batch of images would not fit.
+        each = [
+            classify_pixels(self.classifier, [block[b] for block in maps], image.shape[-1])
+            for b in range(len(image))
+        ]
+        return torch.stack(each).float()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam at a constant rate on the classifier."""
+        return torch.optim.Adam(self.classifier.parameters(), lr=self.hparams["learning_rate"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves the frozen weights out and writes what they were."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["ledm"] = {
+            "best_loss": self._best_loss,
+            "without_gain": self._without_gain,
+            "frozen": self._frozen,
+        }
+        if self.hparams["init_from"] is None:
+            return
+        for key in {"state_dict", LIVE} & checkpoint.keys():
+            kept = {k: v for k, v in checkpoint[key].items() if not k.startswith("unet.")}
+            checkpoint[key] = kept
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Loads the frozen weights that a checkpoint belongs to.
+
+        Raises:
+            CheckpointError: Where they are gone or are other ones, or the classifier is missing.
+        """
+        remembered = checkpoint["ledm"]
+        self._best_loss, self._without_gain = remembered["best_loss"], remembered["without_gain"]
+        self.load_start()
+        if remembered["frozen"] != self._frozen:
+            raise CheckpointError(
+                f"{self.hparams['init_from']}: holds other weights than those that this classifier "
+                "was trained on; give its pretraining run as model.init_args.init_from"
+            )
+        names = [f"classifier.{name}" for name in self.classifier.state_dict()]
+        missing = [name for name in names if name not in checkpoint["state_dict"]]
+        if missing:
+            raise CheckpointError(f"a checkpoint of LEDMModule without {', '.join(missing[:3])}")
