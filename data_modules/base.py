@@ -191,6 +191,18 @@ class ImageMaskDataModule(SplitLoaders, ABC):
             f"A stand-in: lightning phantom {self.short_name} --root {folder} --num 200 --seed 0"
         )
 
+    def wrong_layout(self, needed: str) -> DataError:
+        """The error that the root does not hold the data set.
+
+        Args:
+            needed: What the data module looks for in it.
+        """
+        there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
+        holds = ", ".join(there) or "nothing"
+        return DataError(
+            f"data.init_args.root: {self.root} holds {holds}.\n{needed}.\n{self.advice()}"
+        )
+
     def verify(self, parts: list[Part], masks: bool) -> Records:
         """Reads all files of some parts, or looks up that they were read before.
 

@@ -101,7 +101,7 @@ class ISICDataModule(ImageMaskDataModule):
         pool = self._part(layout.train, exclusion)
         test = self._part(layout.test, exclusion)
         if pool is None and test is None:
-            raise DataError(self._wrong_layout(layout.train))
+            raise self.wrong_layout(self._needed(layout.train))
         val = self._part(layout.val, exclusion) if self.official_val and layout.val else None
         if self.official_val and val is None:
             wanted = f"no folder {layout.val.images}" if layout.val else f"none in {self.year}"
@@ -126,16 +126,14 @@ class ISICDataModule(ImageMaskDataModule):
             ignore=lambda stem: stem.endswith("_superpixels"),
         )
 
-    def _wrong_layout(self, train: _Folders) -> str:
-        there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
-        holds = ", ".join(there) if there else "nothing"
+    def _needed(self, train: _Folders) -> str:
         hint = f"ISIC {self.year} needs {train.images}/ and {train.masks}/ in it"
         if self.root.resolve().name in (train.images, train.masks):
             hint += f": give the folder above, {self.root.parent}"
         years = [v["year"] for v in self.variants(self.root) if v["year"] != self.year]
         if years:
             hint += f"; the folders of {years[0]} are there: set data.init_args.year: {years[0]}"
-        return f"data.init_args.root: {self.root} holds {holds}.\n{hint}.\n{self.advice()}"
+        return hint
 
 
 def _base(root: Path, year: int, folders: _Folders) -> Path | None:

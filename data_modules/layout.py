@@ -171,6 +171,21 @@ def find_files(
     return sorted(found)
 
 
+def subfolder(base: Path, *names: str) -> Path | None:
+    """The folder of these names below another, in upper or lower case; None if there is none."""
+    for name in names:
+        exact = base / name
+        if not exact.is_dir():
+            others = sorted(base.iterdir()) if base.is_dir() else []
+            fitting = (p for p in others if p.name.lower() == name.lower() and p.is_dir())
+            other = next(fitting, None)
+            if other is None:
+                return None
+            exact = other
+        base = exact
+    return base
+
+
 def pair(
     root: Path,
     images: str,

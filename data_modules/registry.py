@@ -50,6 +50,21 @@ DATASETS: dict[str, DatasetEntry] = {
         "data_modules.phantoms.isic.write",
         "ISIC skin lesions with masks (2016, 2017, 2018 task 1)",
     ),
+    "ph2": DatasetEntry(
+        "data_modules.ph2.PH2DataModule",
+        "data_modules.phantoms.ph2.write",
+        "PH2 skin lesions with masks",
+    ),
+    "dermis": DatasetEntry(
+        "data_modules.dermis.DermISDataModule",
+        "data_modules.phantoms.dermis.write",
+        "DermIS photographs of skin lesions with masks",
+    ),
+    "ham10000": DatasetEntry(
+        "data_modules.ham10000.HAM10000DataModule",
+        "data_modules.phantoms.ham10000.write",
+        "HAM10000 skin lesions with masks, split by lesion",
+    ),
     "shenzhen": DatasetEntry(
         "data_modules.shenzhen.ShenzhenDataModule",
         "data_modules.phantoms.shenzhen.write",
@@ -64,6 +79,16 @@ DATASETS: dict[str, DatasetEntry] = {
         "data_modules.nih.NIHDataModule",
         "data_modules.phantoms.nih.write",
         "NIH chest radiographs (ChestX-ray14) with the lung masks of XLSor",
+    ),
+    "celebamask_hq": DatasetEntry(
+        "data_modules.celebamask_hq.CelebAMaskHQDataModule",
+        "data_modules.phantoms.celebamask_hq.write",
+        "CelebAMask-HQ faces with 18 parts",
+    ),
+    "ffhq34": DatasetEntry(
+        "data_modules.ffhq34.FFHQ34DataModule",
+        "data_modules.phantoms.ffhq34.write",
+        "FFHQ-34: 40 faces with 33 fine parts",
     ),
     "image_mask_folder": DatasetEntry(
         "data_modules.image_mask_folder.ImageMaskFolderDataModule",

@@ -4,6 +4,7 @@ Nobody should take it for a patient; a person who has seen dermoscopy recognises
 and a segmenter must look at colour and shape, since hairs, rulers and dark corners are no lesion.
 """
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -17,28 +18,62 @@ Picture: TypeAlias = npt.NDArray[np.uint8]
 _SKIN = ((222, 178, 170), (208, 160, 140), (229, 199, 186), (180, 142, 130), (215, 172, 128))
 _PIGMENT = ((156, 88, 50), (128, 70, 42), (106, 54, 32), (176, 112, 76), (182, 92, 80))
 _DARK = ((58, 34, 30), (70, 40, 28), (52, 46, 60), (40, 28, 30))
+_CLOTH = ((62, 98, 132), (70, 116, 98), (36, 36, 42), (188, 192, 198))
 _HAIR = ((40, 28, 26), (76, 50, 38), (24, 20, 22))
 
 
-def paint(rng: np.random.Generator, width: int, height: int) -> tuple[Picture, Picture]:
+@dataclass(frozen=True)
+class Style:
+    """How the pictures of a data set differ from those of others.
+
+    Attributes:
+        smallest: Radius of the smallest lesion, as a share of the shorter side.
+        largest: The same of the largest.
+        hairs: Probability of hairs.
+        ruler: Probability of the scale of a dermatoscope.
+        rim: Probability of the black rim of a lens.
+        backdrop: Probability of a cloth behind an edge of the body.
+        shade: Strength of uneven light.
+        tint: Factors of red, green and blue.
+    """
+
+    smallest: float = 0.13
+    largest: float = 0.46
+    hairs: float = 0.45
+    ruler: float = 0.3
+    rim: float = 0.12
+    backdrop: float = 0.0
+    shade: float = 1.0
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+DERMOSCOPY = Style()
+
+
+def paint(
+    rng: np.random.Generator, width: int, height: int, style: Style = DERMOSCOPY
+) -> tuple[Picture, Picture]:
     """Paints one picture.
 
     Args:
         rng: Source of all that varies.
         width: Pixels.
         height: Pixels.
+        style: What the pictures of one data set have in common.
 
     Returns:
         Image (height, width, 3) and mask (height, width) of 0 and 255, both uint8.
     """
     image = _skin(rng, width, height)
-    outline, ragged = _shape(rng, width, height)
+    outline, ragged = _shape(rng, width, height, style)
     image = _pigment(rng, image, ragged)
-    if rng.random() < 0.45:
+    if rng.random() < style.hairs:
         image = _hairs(rng, image)
-    if rng.random() < 0.3:
+    if rng.random() < style.ruler:
         image = _ruler(rng, image)
-    image = _light(rng, image)
+    image = _light(rng, image, style)
+    if style.backdrop and rng.random() < style.backdrop:
+        image = _backdrop(rng, image, outline)
     noise = rng.normal(0, 2.0, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8), (outline < 1).astype(np.uint8) * 255
 
@@ -67,12 +102,12 @@ def _skin(rng: np.random.Generator, width: int, height: int) -> Plane:
     return np.asarray(image, dtype=np.float32)
 
 
-def _shape(rng: np.random.Generator, width: int, height: int) -> tuple[Plane, Plane]:
+def _shape(rng: np.random.Generator, width: int, height: int, style: Style) -> tuple[Plane, Plane]:
     """Distance from the centre in units of the border: as an annotator draws it, and as it is."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     centre = np.array([width, height]) * rng.normal(0.5, 0.06, 2)
     # Sizes as in ISIC: from a few percent of the picture to most of it.
-    radius = min(width, height) * np.exp(rng.uniform(np.log(0.13), np.log(0.46)))
+    radius = min(width, height) * np.exp(rng.uniform(np.log(style.smallest), np.log(style.largest)))
     turn, stretch = rng.uniform(0, np.pi), rng.uniform(1.0, 1.3)
     dx, dy = x - centre[0], y - centre[1]
     u = (dx * np.cos(turn) + dy * np.sin(turn)) / stretch
@@ -152,16 +187,33 @@ def _ruler(rng: np.random.Generator, image: Plane) -> Plane:
     return np.asarray(image * (1 - opacity) + 35 * opacity, dtype=np.float32)
 
 
-def _light(rng: np.random.Generator, image: Plane) -> Plane:
+def _light(rng: np.random.Generator, image: Plane, style: Style) -> Plane:
     """Uneven light, darker corners, and now and then the black rim of the lens."""
     height, width = image.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     radius = np.hypot(x, y * height / width)
-    shade = (
-        1 - rng.uniform(0.02, 0.22) * radius**2 + rng.normal(0, 0.03) * x + rng.normal(0, 0.03) * y
-    )
-    image = (image * shade[..., None]).astype(np.float32)
-    if rng.random() < 0.12:
+    fall = style.shade * rng.uniform(0.02, 0.22)
+    right, down = style.shade * rng.normal(0, 0.03), style.shade * rng.normal(0, 0.03)
+    shade = 1 - fall * radius**2 + right * x + down * y
+    image = (
+        image * np.clip(shade, 0, None)[..., None] * np.array(style.tint, dtype=np.float32)
+    ).astype(np.float32)
+    if rng.random() < style.rim:
         rim = _step(rng.uniform(0.92, 1.08) - radius, 0.015)
         image = image * rim[..., None] + 8 * (1 - rim[..., None])
     return np.asarray(image, dtype=np.float32)
+
+
+def _backdrop(rng: np.random.Generator, image: Plane, outline: Plane) -> Plane:
+    """The cloth behind an arm or a leg, on one side of the picture and away from the lesion."""
+    height, width = image.shape[:2]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    turn, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.12)
+    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    depth = along + bend * across**2 - rng.uniform(0.6, 0.85)
+    depth = depth - max(0.0, float(depth[outline < 1.3].max(initial=-1)))
+    cloth = np.array(_CLOTH[rng.integers(len(_CLOTH))], dtype=np.float32)
+    weave = 6 * smooth_noise(rng, width, height, 6)[..., None]
+    body = np.clip(1 + 0.5 * np.clip(depth + 0.35, 0, 0.35) / -0.35, 0, 1)[..., None]
+    cover = _step(depth, 0.012)[..., None]
+    return np.asarray(image * body * (1 - cover) + (cloth + weave) * cover, dtype=np.float32)
