@@ -338,7 +338,7 @@ class MedDiffCLI(LightningCLI):
                 f"follows epochs (trainer.check_val_every_n_epoch: {every_n_epochs}); null there "
                 "makes it follow batches"
             )
-        return 1.0
+        return None  # Lightning's default, the end of the epoch
 
     def after_instantiate_classes(self) -> None:
         """Stops where Lightning would start more processes of another command line."""
