@@ -34,6 +34,7 @@ def run(args: list[str]) -> int:
     ToolParser("doctor", "Prints versions, accelerators and optional parts.").parse_args(args)
 
     from lightning_app.record import git_state, hardware, versions
+    from meddiff.networks.pretrained import pretrained_available
 
     print("versions")
     for package, version in versions().items():
@@ -56,6 +57,9 @@ def run(args: list[str]) -> int:
     for path in weights:
         print(f"  {path.name}  {path.stat().st_size / 2**20:.0f} MB")
     print(f"  {len(weights)} in {_weights_folder()}")
+    for encoder, purpose in _encoders().items():
+        found = "found" if pretrained_available("imagenet", encoder) else "not found"
+        print(f"  {encoder:16}{found:12}ImageNet, for {purpose}")
     return 0
 
 
@@ -86,6 +90,17 @@ def script_owner() -> str:
         f"{script} ({', '.join(owners) or 'another package'}); use python -m lightning_app, or "
         "pip install --force-reinstall --no-deps meddiff"
     )
+
+
+def _encoders() -> dict[str, str]:
+    """The encoders whose weights a baseline may ask for, each with which."""
+    from meddiff.baselines.presets import default_encoder
+
+    return {
+        default_encoder(architecture, preset): f"{architecture}, preset {preset}"
+        for preset in ("paper", "small")
+        for architecture in ("deeplabv3", "segformer")
+    }
 
 
 def _compiler() -> str | None:

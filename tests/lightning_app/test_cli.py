@@ -93,6 +93,23 @@ def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert "wandb" in text
 
 
+def test_doctor_lists_the_encoders_whose_weights_are_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def available(weights: str, encoder: str | None = None) -> bool:
+        asked.append((weights, encoder))
+        return encoder == "mit_b3"
+
+    monkeypatch.setattr("meddiff.networks.pretrained.pretrained_available", available)
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"mit_b3 +found +ImageNet, for segformer, preset paper", text)
+    assert re.search(r"resnet50 +not found +ImageNet, for deeplabv3, preset paper", text)
+    assert {weights for weights, _ in asked} == {"imagenet"}
+
+
 def test_a_run_leaves_the_process_as_it_was(toy: Command) -> None:
     argv, environment = list(sys.argv), dict(os.environ)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
