@@ -1,0 +1,57 @@
+"""A column's predictions: one strip a row."""
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from callbacks.files import atomic_write
+
+_LABEL, _GAP, _FONT = 300, 8, 15
+
+
+def draw_column(path: Path, strips: list[tuple[str, Path]]) -> None:
+    """Puts the pictures of several tests under one another.
+
+    Args:
+        path: The PNG to write; nothing is written without a picture.
+        strips: The label of each and its test run; one without a picture is left out.
+    """
+    found = [(label, picture) for label, run in strips if (picture := _picture(run)) is not None]
+    if not found:
+        return
+    width = _LABEL + max(picture.width for _, picture in found)
+    height = sum(picture.height + _GAP for _, picture in found) - _GAP
+    canvas = Image.new("RGB", (width, height), "white")
+    draw, font, top = ImageDraw.Draw(canvas), ImageFont.load_default(_FONT), 0
+    for label, picture in found:
+        text = "\n".join(_wrapped(label, draw, font))
+        draw.multiline_text((8, top + 8), text, fill="black", font=font, spacing=4)
+        canvas.paste(picture, (_LABEL, top))
+        top += picture.height + _GAP
+    with atomic_write(path) as file:
+        canvas.save(file, "PNG")
+
+
+def _picture(run: Path) -> Image.Image | None:
+    files = sorted((run / "samples").glob("test-*.png"))
+    if not files:
+        return None
+    with Image.open(files[-1]) as image:
+        return image.convert("RGB")
+
+
+def _wrapped(
+    label: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> list[str]:
+    lines: list[str] = []
+    for part in label.splitlines():
+        line = ""
+        for word in part.split():
+            longer = f"{line} {word}".strip()
+            if line and draw.textlength(longer, font=font) > _LABEL - 16:
+                lines.append(line)
+                line = word
+            else:
+                line = longer
+        lines.append(line)
+    return lines

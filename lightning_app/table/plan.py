@@ -1,0 +1,216 @@
+"""The jobs of a table at a scale: which fits there are, what they start from, who shares them."""
+
+import copy
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+
+import data_modules  # noqa: F401  (its classes can then be given by their short names)
+from lightning_app.config_files import find_config, read_yaml
+from lightning_app.errors import UsageError
+from lightning_app.parser import class_named
+from lightning_app.table.encoders import WEIGHTS, encoder_of, held
+from lightning_app.table.spec import Args, Column, Table
+
+ROOT = "data.init_args.root"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One fit and, on a column, its test.
+
+    Args:
+        name: Also that of its record, its log and the folder of its runs.
+        args: Of ``lightning fit``, but for paths.
+        settings: What decides its figure; a finished job counts only for the same settings.
+        needs: The job whose weights it starts from.
+        metric: The figure to read from the test; None: there is no test.
+        column: The column that it is tested on.
+        encoder: The encoder that the model will have, where it has one by name.
+        without_weights: Whether it starts from random weights for lack of those asked for.
+    """
+
+    name: str
+    args: tuple[str, ...]
+    settings: dict[str, Any]
+    needs: str | None = None
+    metric: str | None = None
+    column: str | None = None
+    encoder: str | None = None
+    without_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for.
+
+    Args:
+        table: The table's file.
+        scale: Name of a scale.
+        seeds: Seeds 0 to one less.
+        data: The data root.
+        out: Where everything is written.
+        columns: Only these; empty: all.
+        rows: Only these lines, from 1; empty: all.
+        args: ``--set``: dotted keys by place or stage.
+    """
+
+    table: str
+    scale: str
+    seeds: int
+    data: Path
+    out: Path
+    columns: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    args: dict[str, Args] = field(default_factory=dict)
+
+    def command(self) -> str:
+        """The command, without the folders of this machine."""
+        words = ["python -m lightning_app.table", self.table, "--scale", self.scale]
+        words += ["--data", self.data.name, "--seeds", str(self.seeds)]
+        words += ["--columns", ",".join(self.columns)] if self.columns else []
+        words += ["--rows", ",".join(map(str, self.rows))] if self.rows else []
+        for stage, args in self.args.items():
+            for key, value in args.items():
+                text = Path(value).name if str(value).startswith("/") else as_text(value)
+                words += ["--set", f"{stage}.{key}={text}"]
+        return " ".join(words)
+
+
+@dataclass
+class Plan:
+    """The jobs of a table.
+
+    Args:
+        table: The table.
+        asked: What was asked for.
+        columns: Those whose data is there, in the table's order.
+        jobs: By name; a job stands behind the one that it needs.
+        cells: The job of (row, column, seed), rows counted from 0.
+    """
+
+    table: Table
+    asked: Asked
+    columns: dict[str, Column]
+    jobs: dict[str, Job] = field(default_factory=dict)
+    cells: dict[tuple[int, str, int], str] = field(default_factory=dict)
+
+
+def make_plan(table: Table, asked: Asked) -> Plan:
+    """Lays out the jobs: pretraining first, then seed by seed."""
+    names, _ = present_columns(table, asked.data, asked.columns)
+    plan = Plan(table, asked, {name: table.columns[name] for name in names})
+    rows = list(enumerate(table.all_rows()))
+    wanted = [(n, row) for n, row in rows if not asked.rows or n + 1 in asked.rows]
+    for name in names:
+        for _, row in wanted:
+            before = [stage for stage in row.stages if table.stages[stage].data == "source"]
+            if before:
+                _add(plan, tuple(before), name, 0)
+    for seed in range(asked.seeds):
+        for name in names:
+            for n, row in wanted:
+                plan.cells[n, name, seed] = _add(plan, tuple(row.stages), name, seed)
+    return plan
+
+
+def present_columns(
+    table: Table, data: Path, only: tuple[str, ...] = ()
+) -> tuple[list[str], list[str]]:
+    """Columns whose data set and source are under the data root, and those asked for that are not.
+
+    Raises:
+        UsageError: Where there is none.
+    """
+
+    @cache
+    def present(name: str) -> bool:
+        class_path = str(_content(f"configs/data/{name}.yaml")["data"]["class_path"])
+        kind: Any = class_named(class_path, LightningDataModule)
+        if kind is None:
+            raise UsageError(f"configs/data/{name}.yaml: no data module {class_path!r}")
+        return bool(kind.present(data))
+
+    wanted = [name for name in table.columns if not only or name in only]
+    found = [name for name in wanted if present(name) and present(table.columns[name].source)]
+    if not found:
+        sources = ", ".join(table.sources())
+        raise UsageError(
+            f"--data {data}: holds none of {', '.join(wanted)} together with the data set of its "
+            f"pretraining ({sources})\nGive the folder that holds the data sets' own folders; "
+            "without --data, phantoms are written and used"
+        )
+    return found, [name for name in wanted if name not in found]
+
+
+def _add(plan: Plan, chain: tuple[str, ...], column: str, seed: int) -> str:
+    """Adds the job of a chain of stages, and those before it; returns its name."""
+    table, asked, stage = plan.table, plan.asked, plan.table.stages[chain[-1]]
+    on_column = stage.data == "column"
+    data_set = column if on_column else table.columns[column].source
+    seed = seed if on_column else 0
+    name = "-".join([data_set, *chain, *([f"seed{seed}"] if on_column else [])])
+    if name in plan.jobs:
+        return name
+    needs = _add(plan, chain[:-1], column, seed) if len(chain) > 1 else None
+    scale = table.scales[asked.scale]
+    files = [stage.config, f"configs/data/{data_set}.yaml", *scale.overlays]
+    args: Args = {"seed_everything": seed, **table.args.get(stage.data, {}), **stage.args}
+    args |= table.columns[column].args if on_column else {}
+    for given in (scale.args, asked.args):
+        args |= given.get(stage.data, {}) | given.get(chain[-1], {})
+    config = merged(files, args)
+    without = args.get(WEIGHTS) is not None and not held(config)
+    if without:
+        args[WEIGHTS] = None
+        config = merged(files, args)
+    config.get("data", {}).get("init_args", {}).pop("root", None)
+    plan.jobs[name] = Job(
+        name,
+        (*(w for file in files for w in ("--config", file)), *_options(args)),
+        {"data": asked.data.name, "needs": needs, "config": config},
+        needs,
+        table.columns[column].metric if on_column else None,
+        column if on_column else None,
+        encoder_of(config),
+        without or (needs is not None and plan.jobs[needs].without_weights),
+    )
+    return name
+
+
+def merged(files: list[str], args: Args) -> dict[str, Any]:
+    """Config files and arguments, later ones over earlier ones; defaults are not filled in."""
+    result: dict[str, Any] = {}
+    for file in files:
+        _lay_over(result, copy.deepcopy(_content(file)))
+    for key, value in args.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        _lay_over(result, value)
+    return result
+
+
+def _lay_over(below: dict[str, Any], above: dict[str, Any]) -> None:
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            _lay_over(below[key], value)
+        else:
+            below[key] = value
+
+
+@cache
+def _content(file: str) -> dict[str, Any]:
+    return read_yaml(find_config(file))
+
+
+def _options(args: Args) -> list[str]:
+    return [word for key, value in args.items() for word in (f"--{key}", as_text(value))]
+
+
+def as_text(value: Any) -> str:
+    """A value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
