@@ -72,11 +72,11 @@ def test_an_image_of_one_value_becomes_black(value: int) -> None:
 
 def test_colour_becomes_luminance_first() -> None:
     colour = np.random.default_rng(1).integers(0, 256, (9, 8, 3), dtype=np.uint8)
-    luminance = np.array(Image.fromarray(colour).convert("L"))[..., None]
+    luminance = np.array(Image.fromarray(colour).convert("L"), dtype=np.uint8)[..., None]
     # Pillow rounds in fixed point, so a few pixels are one step apart.
     assert np.median(np.abs(equalize(colour) - equalize(luminance))) < 1
-    grey = example()
-    np.testing.assert_array_equal(equalize(np.repeat(grey, 3, axis=-1)), equalize(grey))
+    grey = np.asarray(example(), dtype=np.uint8)
+    np.testing.assert_array_equal(equalize(grey.repeat(3, axis=-1)), equalize(grey))
 
 
 def framed() -> tuple[Pixels, Pixels]:
