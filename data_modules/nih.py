@@ -11,7 +11,7 @@ from data_modules.layout import Exclusion, Listing, find_files, pair
 
 
 class NIHDataModule(ChestDataModule):
-    """100 images of both views from front and back; images of one patient stay in one split.
+    """100 images, anterior-posterior or the other way; images of one patient stay in one split.
 
     Args:
         root: Folder that holds `NIH/`, or `data/NIH/` as the archive unpacks.
