@@ -9,6 +9,7 @@ from data_modules.ffhq34 import CLASSES, FOLDER
 from data_modules.phantoms.face import paint
 from data_modules.phantoms.face_canvas import REGIONS, Face, Picture
 
+_OWN = 34  # so that no face is one of the CelebAMask-HQ phantom, on which networks pretrain
 _NAMES = {
     "helix": "ear helix",
     "lobule": "ear lobule",
@@ -60,7 +61,8 @@ def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (128, 128)
         target = root / FOLDER / folder
         target.mkdir(parents=True, exist_ok=True)
         for k in range(count):
-            face = paint(np.random.default_rng([seed, part, k]), *size, accessories=False)
+            rng = np.random.default_rng([seed, k, _OWN + part])
+            face = paint(rng, *size, accessories=False)
             files += [target / f"face_{k:05d}.png", target / f"face_{k:05d}.npy"]
             Image.fromarray(face.image).save(files[-2])
             np.save(files[-1], class_ids(face))

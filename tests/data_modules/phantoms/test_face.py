@@ -103,3 +103,11 @@ def test_layouts_are_the_official_ones(tmp_path: Path) -> None:
         ids = np.load(tmp_path / "ffhq_34/real" / folder / "face_00000.npy")
         assert ids.shape == (32, 32)
         assert (tmp_path / "ffhq_34/real" / folder / "face_00000.png").is_file()
+
+
+def test_no_face_is_in_both_phantoms(tmp_path: Path) -> None:
+    files = celebamask_hq.write(tmp_path, num=8, seed=0, size=(32, 32))
+    faces = [np.asarray(Image.open(f), float) for f in files if f.suffix == ".jpg"]
+    for file in ffhq34.write(tmp_path, num=4, seed=0, size=(32, 32))[::2]:
+        image = np.asarray(Image.open(file), float)
+        assert min(np.abs(image - face).mean() for face in faces) > 10
