@@ -1,7 +1,9 @@
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -111,6 +113,33 @@ def test_a_colour_mask_counts_only_if_it_is_grey(tmp_path: Path) -> None:
     Image.fromarray(COLOUR).save(tmp_path / "colour.png")
     with pytest.raises(CorruptImageError, match=r"colour\.png.*one channel"):
         read_mask(tmp_path / "colour.png")
+
+
+def test_masks_as_arrays(tmp_path: Path) -> None:
+    ids = np.array([[0, 33], [2, 255]])
+    for name, array in (("ids", ids), ("bytes", ids.astype(np.uint8)), ("bits", ids > 0)):
+        np.save(tmp_path / f"{name}.npy", array)
+        read = read_mask(tmp_path / f"{name}.npy")
+        np.testing.assert_array_equal(read, array)
+        assert read.dtype.kind in "iu"
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((2, 2, 3), np.uint8), r"shape \(2, 2, 3\)"),
+        (np.zeros((2, 2)), "float64 numbers"),
+        (np.full((2, 2), -1), "whole numbers from 0"),
+        (np.array([[None]]), "cannot be read as a NumPy array"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, array: npt.NDArray[Any], reason: str) -> None:
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(CorruptImageError, match=rf"x\.npy.*{reason}"):
+        read_mask(tmp_path / "x.npy")
+    (tmp_path / "y.npy").write_bytes(b"\x93NUMPY\x01")
+    with pytest.raises(CorruptImageError, match=r"y\.npy"):
+        read_mask(tmp_path / "y.npy")
 
 
 def test_a_corrupt_image_error_survives_the_way_out_of_a_worker() -> None:

@@ -107,6 +107,7 @@ def _fit(
     save: SaveAt | None = None,
     workers: int = 0,
     ask_steps: bool = False,
+    drop_last: bool = True,
     **trainer: Any,
 ) -> list[tuple[list[int], float]]:
     data = ImageMaskFolderDataModule(
@@ -117,6 +118,7 @@ def _fit(
         val_fraction=0.05,
         augment=["hflip", "vflip"],
         seed=5,
+        drop_last=drop_last,
     )
     module = Watch(ask_steps)
     Trainer(
@@ -157,6 +159,8 @@ def test_a_resumed_run_sees_what_the_whole_run_saw(root: Path, tmp_path: Path, s
         {"accumulate_grad_batches": 2, "max_batches": 24, "workers": 2},
         {"check_val_every_n_epoch": None, "val_check_interval": 5, "workers": 2},
         {"limit_train_batches": 3, "workers": 2},
+        {"drop_last": False, "max_batches": 12},
+        {"drop_last": False, "workers": 2, "accumulate_grad_batches": 5, "max_batches": 60},
     ],
 )
 def test_it_does_so_with_workers_accumulation_and_validation(
@@ -186,3 +190,23 @@ def test_workers_change_nothing(root: Path) -> None:
     assert _fit(root, 9, workers=2) == alone
     sums = [total for _, total in alone]
     assert len(set(sums)) == len(sums)  # augmentations and orders differ between steps
+
+
+def test_a_partial_batch_is_kept_where_it_is_wanted(root: Path) -> None:
+    seen = _fit(root, 10, drop_last=False)  # 13 images in batches of 3: 5 an epoch
+    assert [len(indices) for indices, _ in seen] == [3, 3, 3, 3, 1] * 2
+    for epoch in (seen[:5], seen[5:]):
+        assert sorted(index for indices, _ in epoch for index in indices) == list(range(13))
+
+
+def test_two_processes_keep_every_image_too(root: Path) -> None:
+    data = ImageMaskFolderDataModule(
+        root=str(root), image_size=8, batch_size=3, num_workers=0, drop_last=False
+    )
+    data.setup("fit")
+    shares = []
+    for rank in (0, 1):
+        data._place = lambda rank=rank: (2, rank)  # type: ignore[misc, method-assign]
+        shares.append([batch["index"].tolist() for batch in data.train_dataloader()])
+    assert [[len(batch) for batch in share] for share in shares] == [[3, 3, 1], [3, 3, 1]]
+    assert {i for share in shares for batch in share for i in batch} == set(range(13))

@@ -95,5 +95,45 @@ def test_the_draw_depends_on_seed_epoch_and_index_alone() -> None:
 
 
 def test_an_unknown_augmentation_names_the_known_ones() -> None:
-    with pytest.raises(DataError, match=r"augment: 'flip'.*hflip, vflip, rot90"):
+    with pytest.raises(DataError, match=r"augment: 'flip'.*hflip, vflip, rot90, crop"):
         Augmentation(["flip"], 0)
+
+
+def test_a_crop_takes_up_to_a_twentieth_of_each_side() -> None:
+    ramp = np.tile(np.arange(200, dtype=np.float32), (200, 1))
+    image = np.stack([ramp, ramp.T], axis=-1)
+    augment = Augmentation(["crop"], seed=0)
+    ends = []
+    for index in range(200):
+        changed = augment(image, None, 0, index)[0]
+        assert changed.shape == image.shape
+        columns, rows = changed[100, :, 0], changed[:, 100, 1]
+        ends.append([columns[0], 199 - columns[-1], rows[0], 199 - rows[-1]])
+    cut = np.array(ends)
+    assert cut.min() >= 0
+    assert 9 < cut.max() <= 10.5
+    assert np.allclose(cut.mean(axis=0), 5, atol=0.8)  # uniform in 0..10 of 200
+    assert abs(np.corrcoef(cut.T) - np.eye(4)).max() < 0.25  # each side on its own
+
+
+def test_a_crop_moves_image_and_mask_together_and_makes_up_no_class() -> None:
+    mask = np.repeat(np.repeat(RNG.choice(np.array([0, 3, 255], np.uint8), (4, 4)), 16, 0), 16, 1)
+    image = np.repeat(mask[..., None], 3, axis=-1)
+    augment = Augmentation(["hflip", "crop"], seed=0)
+    for index in range(20):
+        new_image, new_mask = augment(image, mask, 0, index)
+        assert new_mask is not None
+        assert new_image.dtype == np.uint8
+        assert set(np.unique(new_mask)) <= {0, 3, 255}
+        near = abs(new_image[..., 0].astype(int) - new_mask) < 2
+        assert near.mean() > 0.85  # but for the seams, which the image blends
+
+
+def test_a_crop_leaves_the_other_draws_alone() -> None:
+    image = RNG.integers(0, 256, (40, 40, 1), dtype=np.uint8)
+    flips, both = Augmentation(["hflip"], seed=0), Augmentation(["hflip", "crop"], seed=0)
+    for index in range(20):
+        flipped, cropped = flips(image, None, 1, index)[0], both(image, None, 1, index)[0]
+        like = [np.corrcoef(cropped.ravel(), x.ravel())[0, 1] for x in (flipped, flipped[:, ::-1])]
+        assert like[0] > like[1]
+        np.testing.assert_array_equal(cropped, both(image, None, 1, index)[0])

@@ -1,5 +1,6 @@
 """Phantoms stand for dermoscopy: figures that real images have too, and that a network can use."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from data_modules.phantoms.dermis import write as write_dermis
+from data_modules.phantoms.ham10000 import write as write_ham10000
 from data_modules.phantoms.image_mask_folder import write as write_folder
 from data_modules.phantoms.isic import write
-from data_modules.phantoms.lesion import paint
+from data_modules.phantoms.lesion import Style, paint
+from data_modules.phantoms.ph2 import write as write_ph2
 
 Pairs = list[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]]
 
@@ -69,3 +73,33 @@ def test_patients_of_the_folder_phantom(tmp_path: Path) -> None:
     names = sorted(f.name for f in files if f.parent.name == "images")
     assert names == ["p0000_0.png", "p0000_1.png", "p0001_0.png", "p0001_1.png"]
     assert Image.open(tmp_path / "images" / names[0]).size == (40, 30)
+
+
+@pytest.mark.parametrize("writer", [write_ph2, write_dermis, write_ham10000])
+def test_the_other_skin_sets_are_repeatable_and_have_pictures_of_their_own(
+    tmp_path: Path, writer: Callable[..., list[Path]]
+) -> None:
+    files = writer(tmp_path / "a", num=4, seed=1, size=(40, 30))
+    again = writer(tmp_path / "b", num=6, seed=1, size=(40, 30))
+    pictures = {f.relative_to(tmp_path / "a"): f.read_bytes() for f in files if f.suffix != ".csv"}
+    for path, content in pictures.items():
+        assert (tmp_path / "b" / path).read_bytes() == content
+    assert len(set(pictures.values())) == 8
+    assert len(again) == len(files) + 4
+    isic = write(tmp_path / "isic", num=4, seed=1, size=(40, 30))
+    assert not {f.read_bytes() for f in isic} & set(pictures.values())
+
+
+def test_a_style_sets_sizes_and_what_else_is_in_the_picture() -> None:
+    small = Style(smallest=0.1, largest=0.2, hairs=0, ruler=0, rim=0)
+    painted = [paint(np.random.default_rng(k), 64, 48, small) for k in range(30)]
+    assert max((mask > 0).mean() for _, mask in painted) < 0.2
+    rimmed = [paint(np.random.default_rng(k), 64, 48, Style(rim=1.0))[0] for k in range(10)]
+    assert np.mean([image[0, 0].mean() < 60 for image in rimmed]) > 0.8
+    behind = Style(smallest=0.1, largest=0.2, hairs=0, ruler=0, rim=0, backdrop=1.0)
+    for k in range(30):  # cloth changes the picture, but never the lesion
+        image, mask = paint(np.random.default_rng(k), 64, 48, behind)
+        plain = painted[k][0]
+        assert np.array_equal(mask, painted[k][1])
+        changed = abs(image.astype(int) - plain.astype(int)).max(axis=-1) > 60
+        assert not (changed & (mask > 0)).any()
