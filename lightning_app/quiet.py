@@ -23,6 +23,8 @@ _WARNINGS = (
     # The sampler starts inside the epoch.
     r".*You're resuming from a checkpoint that ended before the epoch ended",
     r".*Checkpoint directory .* exists and is not empty",
+    # Frozen networks are in evaluation mode by intention.
+    r".*module\(s\) in eval mode at the start of training",
     # Callbacks of a run may be changed.
     r".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
     r".*treespec, LeafSpec.* is deprecated",

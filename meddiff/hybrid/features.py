@@ -83,10 +83,9 @@ class DecoderFeatures:
 
     def _outputs(self, image: Tensor, timestep: int) -> list[Tensor]:
         t = torch.full((len(image),), timestep, device=image.device)
-        with torch.autocast(image.device.type, enabled=False):
-            schedule = self._schedule.to(image.device)
-            noise = self.noise.to(image.device).expand_as(image)
-            x_t = image.float() if self.clean else schedule.add_noise(image, noise, t)
+        schedule = self._schedule.to(image.device)
+        noise = self.noise.to(image.device).expand_as(image)
+        x_t = image.float() if self.clean else schedule.add_noise(image, noise, t)
         caught: dict[nn.Module, Tensor] = {}
         handles = [
             module.register_forward_hook(lambda m, _, output: caught.__setitem__(m, output))

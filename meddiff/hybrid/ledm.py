@@ -88,7 +88,7 @@ class LEDMModule(Segmenter):
         self.save_hyperparameters()
         self.hparams.update(resolve_preset(LEDM_PRESETS, preset, dict(self.hparams)))
         self.automatic_optimization = False
-        self.network = {key: self.hparams[key] for key in NETWORK_KEYS}
+        self.network = {key: self.hparams[key] for key in NETWORK_KEYS if key != "dropout"}
         self.unet = adm_unet(in_channels=in_channels, out_channels=1, **self.network)
         self.unet.requires_grad_(False).eval()
         shape = (in_channels, image_size, image_size)

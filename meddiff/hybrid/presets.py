@@ -86,7 +86,7 @@ FINETUNE_PRESETS: dict[str, dict[str, Any]] = {
 LEDM_PRESETS: dict[str, dict[str, Any]] = {
     # The reference's 20 pixels of 256 x 256 are scaled down with the images' area.
     name: {
-        **network,
+        **{key: value for key, value in network.items() if key != "dropout"},
         "blocks": [5, 6, 7, 8, 12],
         "noise_timesteps": [50, 150, 250],
         "min_class_pixels": _MIN_CLASS_PIXELS[name],
