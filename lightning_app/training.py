@@ -40,8 +40,12 @@ from lightning_app.resume import (
 )
 from lightning_app.run_directory import config_name, is_run_directory, newest_config_file
 from lightning_app.session import Session, SessionCallback
+from lightning_app.trainer_settings import (
+    accumulation_for,
+    precision_for,
+    validation_interval,
+)
 from meddiff.checkpoint import check_identity, find_checkpoint, read_checkpoint
-from meddiff.protocols import DeclaresHalfPrecision
 
 # Their order is the order in which they are called: metrics are logged before `best` looks at
 # them, a broken state is found before it is saved, and `last` holds the count of `early_stopping`.
@@ -300,9 +304,14 @@ class MedDiffCLI(LightningCLI):
             "default_root_dir": str(directory),
             "logger": [*loggers, *_as_list(trainer.get("logger"), Logger)],
             "plugins": [*_as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
-            "precision": self._precision(trainer.get("precision")),
-            "val_check_interval": self._val_check_interval(
-                trainer.get("val_check_interval"), trainer.get("check_val_every_n_epoch")
+            "precision": precision_for(self.model, trainer.get("precision")),
+            "accumulate_grad_batches": accumulation_for(
+                self.model, trainer.get("accumulate_grad_batches")
+            ),
+            "val_check_interval": validation_interval(
+                trainer.get("val_check_interval"),
+                trainer.get("check_val_every_n_epoch"),
+                tell=self.subcommand == "fit",
             ),
             "callbacks": [
                 *_as_list(trainer.get("callbacks"), object),
@@ -314,31 +323,6 @@ class MedDiffCLI(LightningCLI):
             return super().instantiate_trainer(**settings, **kwargs)
         except (TypeError, ValueError) as error:
             raise UsageError(f"trainer: {error}") from error
-
-    def _precision(self, asked: Any) -> Any:
-        if str(asked) in ("16-true", "bf16-true"):
-            # Images and weights themselves would be rounded, beyond what the methods bear.
-            mixed = str(asked).replace("true", "mixed")
-            raise UsageError(f"trainer.precision: {asked} is not supported; give {mixed}")
-        half = str(asked) in ("16", "16-mixed")
-        if half and isinstance(self.model, DeclaresHalfPrecision) and not self.model.supports_fp16:
-            rank_zero_info(
-                f"precision: {type(self.model).__name__} does not bear {asked}; 32-true is used"
-            )
-            return "32-true"
-        return asked
-
-    def _val_check_interval(self, asked: Any, every_n_epochs: int | None) -> Any:
-        """A number of batches is for validation by steps; Lightning refuses one beyond an epoch."""
-        if not isinstance(asked, int) or every_n_epochs is None:
-            return asked
-        if self.subcommand == "fit":
-            rank_zero_info(
-                f"trainer.val_check_interval: {asked} batches is not used, because validation "
-                f"follows epochs (trainer.check_val_every_n_epoch: {every_n_epochs}); null there "
-                "makes it follow batches"
-            )
-        return None  # Lightning's default, the end of the epoch
 
     def after_instantiate_classes(self) -> None:
         """Stops where Lightning would start more processes of another command line."""

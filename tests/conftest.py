@@ -25,3 +25,14 @@ def isic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("isic")
     write_phantom("isic", root, num=24, seed=0)
     return root
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantoms of the data sets that the configs name, side by side in one root."""
+    from data_modules.registry import write_phantom
+
+    root = tmp_path_factory.mktemp("phantoms")
+    for name, num in (("isic", 24), ("ph2", 26), ("shenzhen", 12), ("celebamask_hq", 12)):
+        write_phantom(name, root, num=num, seed=0, size=(64, 64))
+    return root

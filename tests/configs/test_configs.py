@@ -10,36 +10,85 @@ from lightning_app.cli import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 METHODS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+DATA = sorted(path.name for path in (CONFIGS / "data").glob("*.yaml"))
 OVERLAYS = sorted(path.name for path in (CONFIGS / "hardware").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_config_fits_tests_and_predicts(name: str, isic_root: Path, tmp_path: Path) -> None:
-    given = [
+@pytest.fixture(scope="session")
+def pretrained(phantom_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory of the stage before fine-tuning."""
+    runs = tmp_path_factory.mktemp("pretrained")
+    assert main(["fit", *arguments("hybrid_isic.yaml", phantom_root, runs), *SHORT]) == 0
+    (run,) = (runs / "hybrid_isic").iterdir()
+    return run
+
+
+SHORT = ["--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
+SHORT += ["--trainer.log_every_n_steps", "2"]
+
+
+def arguments(name: str, root: Path, runs: Path) -> list[str]:
+    return [
         *("--config", str(CONFIGS / name)),
         *("--config", str(CONFIGS / "hardware" / "cpu_demo.yaml")),
-        *("--data.init_args.root", str(isic_root), "--run_root", str(tmp_path)),
+        *("--data.init_args.root", str(root), "--run_root", str(runs)),
     ]
-    short = ["--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
-    short += ["--trainer.log_every_n_steps", "2"]
-    assert main(["fit", *given, *short]) == 0
+
+
+def starts(name: str, pretrained: Path) -> list[str]:
+    """What a config needs besides data: an earlier stage, or to do without a download."""
+    if name in ("hybrid_ph2_finetune.yaml", "ledm_ph2.yaml"):
+        return ["--model.init_args.init_from", str(pretrained)]
+    if name.startswith("segmentation"):
+        return ["--model.init_args.encoder_weights", "null"]
+    return []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_config_fits_tests_and_predicts(
+    name: str, phantom_root: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    given = [*arguments(name, phantom_root, tmp_path), *starts(name, pretrained)]
+    assert main(["fit", *given, *SHORT]) == 0
     (fitted,) = (tmp_path / Path(name).stem).iterdir()
     header = (fitted / "metrics.csv").read_text().splitlines()[0].split(",")
-    assert {"step", "train/loss", "val/loss"} <= set(header)
-    assert ("val/jaccard" in header) == (not name.startswith("diffusion"))
-    for checkpoint in ("best", "last"):
+    # LEDM keeps the classifier as it ends: it validates nothing and has no best.
+    validates = not name.startswith("ledm")
+    assert {"step", "train/loss"} <= set(header)
+    assert ("val/loss" in header) == validates
+    assert ("val/jaccard" in header) == (validates and not name.startswith("diffusion"))
+    for checkpoint in ("best", "last") if validates else ("last",):
         assert (fitted / "checkpoints" / f"{checkpoint}.ckpt").is_file()
     assert json.loads((fitted / "splits.json").read_text())["train"]
-    assert list((fitted / "samples").glob("*.png"))
-    assert main(["test", *given, "--ckpt_path", str(fitted)]) == 0
+    assert list((fitted / "samples").glob("*.png")) or not validates
+    held_out = [] if "isic" in name or "ph2" in name else ["--data.init_args.test_fraction", "0.2"]
+    assert main(["test", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
     if name.startswith("diffusion"):
         given += ["--data", "NoiseDataModule", "--data.init_args.num_samples", "3"]
-    assert main(["predict", *given, "--ckpt_path", str(fitted)]) == 0
+    assert main(["predict", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
     manifests = list(tmp_path.rglob("predictions/manifest.jsonl"))
     assert len(manifests) == 1
     for line in manifests[0].read_text().splitlines():
         for file in json.loads(line)["files"]:
             assert (manifests[0].parent / file).is_file()
+
+
+@pytest.mark.parametrize("overlay", DATA)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_data_set_goes_over_any_config(
+    name: str, overlay: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [CONFIGS / name, CONFIGS / "data" / overlay]
+    given = [word for file in files for word in ("--config", str(file))]
+    assert main(["fit", *given, "--print_config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    overlaid = yaml.safe_load(files[1].read_text())
+    assert printed["data"]["class_path"].endswith(f".{overlaid['data']['class_path']}")
+    for key, value in overlaid["data"]["init_args"].items():
+        assert printed["data"]["init_args"][key] == value
+    # What is not of the data set stays as the method has it.
+    base = yaml.safe_load(files[0].read_text())
+    assert printed["data"]["init_args"]["batch_size"] == base["data"]["init_args"]["batch_size"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -57,19 +106,41 @@ def test_an_overlay_goes_over_any_config(
         assert printed["data"]["init_args"][key] == value
 
 
+def presets_of(class_path: str) -> dict[str, object]:
+    from meddiff.baselines.presets import SEGMENTATION_PRESETS
+    from meddiff.hybrid.presets import FINETUNE_PRESETS, LEDM_PRESETS, PRESETS
+
+    tables = {
+        "HybridDiffusionModule": PRESETS,
+        "HybridFinetuneModule": FINETUNE_PRESETS,
+        "LEDMModule": LEDM_PRESETS,
+        "SegmentationModule": SEGMENTATION_PRESETS,
+    }
+    return tables[class_path]["paper"]
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_config_shows_the_values_that_its_preset_stands_for(name: str) -> None:
-    from meddiff.hybrid.presets import PRESETS
-
     text = (CONFIGS / name).read_text()
-    assert yaml.safe_load(text)["model"]["init_args"]["preset"] == "paper"
+    model = yaml.safe_load(text)["model"]
+    paper = presets_of(model["class_path"])
+    assert model["init_args"]["preset"] == "paper"
     shown = {
         key.strip(): yaml.safe_load(value.split("   #")[0])
         for line in text.splitlines()
         if line.startswith("    # ") and ":" in line
         for key, _, value in [line.removeprefix("    # ").partition(":")]
-        if key.strip() in PRESETS["paper"]
+        if key.strip() in paper
     }
-    assert len(shown) >= 8
+    # `diffusion` and `supervised` leave out what their objective does not use.
+    assert shown.keys() | model["init_args"].keys() >= paper.keys() - UNUSED.get(name, set())
     for key, value in shown.items():
-        assert PRESETS["paper"][key] == value
+        assert paper[key] == value
+
+
+UNUSED = {
+    "diffusion_isic.yaml": {"mask_weight", "log_gradient_norms"},
+    "supervised_isic.yaml": {
+        *("t_sampling", "mask_weight", "log_gradient_norms", "solver", "num_inference_steps"),
+    },
+}
