@@ -14,10 +14,15 @@ DEMO_RUNS ?= runs/demo
 DEMO_IMAGES ?= 200
 DEMO_STEPS ?= 300
 
-.PHONY: help install demo test test-slow check format bench
+SCALE ?= cpu_demo
+SEEDS ?= 3
+TABLE = $(PY) -m lightning_app.table configs/table/$(@:table-%=%).yaml --scale $(SCALE) \
+  --seeds $(SEEDS) $(if $(DATA),--data $(DATA)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(OUT))
+
+.PHONY: help install demo test test-slow check format bench table-hybrid
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(INSTALLED) ## Install everything, development tools too (needs Python >= 3.11)
 
@@ -58,3 +63,6 @@ format: install ## Format, and mend what the linter can
 
 bench: install ## Our training step against a plain loop
 	$(PY) benchmarks/train_step.py --method hybrid
+
+table-hybrid: install ## The table of hybrid diffusion: SCALE=cpu_demo|cpu|h100|none DATA= SEEDS= JOBS= OUT=
+	$(TABLE) $(ARGS)

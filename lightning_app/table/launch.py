@@ -57,7 +57,7 @@ def launch(args: list[str], jobs: int, since: float) -> int:
                 for worker in workers.values():
                     worker.kill()
             for number, worker in workers.items():
-                if not received and restarts and worker.poll() not in (None, 0, 1, 2):
+                if not received and restarts and worker.poll() not in (None, 0, 1, 2, 143):
                     print(f"a worker died ({worker.returncode}); another takes over", flush=True)
                     restarts -= 1
                     workers[number] = start(number)

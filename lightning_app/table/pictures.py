@@ -1,5 +1,6 @@
 """A column's predictions: one strip a row."""
 
+import math
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -7,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from callbacks.files import atomic_write
 
 _LABEL, _GAP, _FONT = 300, 8, 15
+_PADDING = 2  # of callbacks.pictures.grid_of
+_SMALLEST_LINE = 64
 
 
 def draw_column(path: Path, strips: list[tuple[str, Path]]) -> None:
@@ -28,7 +31,7 @@ def draw_column(path: Path, strips: list[tuple[str, Path]]) -> None:
         draw.multiline_text((8, top + 8), text, fill="black", font=font, spacing=4)
         canvas.paste(picture, (_LABEL, top))
         top += picture.height + _GAP
-    with atomic_write(path) as file:
+    with atomic_write(path, flush=False) as file:
         canvas.save(file, "PNG")
 
 
@@ -37,7 +40,20 @@ def _picture(run: Path) -> Image.Image | None:
     if not files:
         return None
     with Image.open(files[-1]) as image:
-        return image.convert("RGB")
+        return _in_one_line(image.convert("RGB"))
+
+
+def _in_one_line(grid: Image.Image) -> Image.Image:
+    """The lines of a grid of square tiles side by side."""
+    line = math.gcd(grid.width - _PADDING, grid.height - _PADDING)
+    if line < _SMALLEST_LINE:
+        return grid
+    lines = (grid.height - _PADDING) // line
+    strip = Image.new("RGB", (lines * grid.width, line + _PADDING))
+    for number in range(lines):
+        box = (0, number * line, grid.width, (number + 1) * line + _PADDING)
+        strip.paste(grid.crop(box), (number * grid.width, 0))
+    return strip
 
 
 def _wrapped(

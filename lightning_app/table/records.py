@@ -84,9 +84,9 @@ def _at(content: Any, key: str) -> Any:
     return content
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
-    with atomic_write(path) as file:
+def write_text(path: Path, text: str, flush: bool = True) -> None:
+    """Writes a text file, whole or not at all; ``flush`` guards against the machine's crash too."""
+    with atomic_write(path, flush) as file:
         file.write(text.encode())
 
 

@@ -78,9 +78,9 @@ def write_report(plan: Plan, column: str | None = None) -> None:
         done = {name: records.read(name) for name in plan.jobs}
         lines = [_line(plan, number, done) for number in range(len(plan.table.all_rows()))]
         facts = _facts(plan, list(done.values()))
-        write_text(out / "table.csv", _csv(plan, lines))
-        write_text(out / "table.md", _markdown(plan, lines, facts))
-        write_text(out / "table.json", _json(plan, lines, facts))
+        write_text(out / "table.csv", _csv(plan, lines), flush=False)
+        write_text(out / "table.md", _markdown(plan, lines, facts), flush=False)
+        write_text(out / "table.json", _json(plan, lines, facts), flush=False)
         for name in [column] if column else plan.columns:
             strips = []
             for number, line in enumerate(lines):

@@ -33,8 +33,8 @@ CRASHES = 2
 Main = Callable[[Sequence[str]], int]
 
 
-class Stopped(Exception):
-    """The worker was told to stop; what it was doing can go on later."""
+class Stopped(BaseException):
+    """The worker was told to stop; what it was doing can go on later, so it is no failure."""
 
 
 class Worker:
@@ -57,7 +57,9 @@ class Worker:
         self._asked_to_stop = False
         self._parent = os.getppid()
         git = git_state()
-        self._commit = "unknown" if git is None else git["commit"][:9] + "+" * git["dirty"]
+        self._commit = "unknown" if git is None else git["commit"][:9]
+        if git is not None and git["dirty"]:
+            self._commit += " (and changes)"
 
     def run(self) -> int:
         """Works until every job is done or failed.

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from lightning_app.errors import UsageError
+from lightning_app.table import encoders, plan
+from lightning_app.table.plan import Asked, make_plan, merged, present_columns
+from lightning_app.table.spec import read_table
+from tests.lightning_app.table.toys import option, plan_of
+
+
+def test_chains_are_shared_and_seeded_only_on_a_column(folder: Path) -> None:
+    jobs = plan_of(folder).jobs
+    assert list(jobs) == [
+        "large-pretrained",
+        *("near-tuned-seed0", "near-pretrained-tuned-seed0", "near-pretrained-probed-seed0"),
+        *("far-tuned-seed0", "far-pretrained-tuned-seed0", "far-pretrained-probed-seed0"),
+        *("near-tuned-seed1", "near-pretrained-tuned-seed1", "near-pretrained-probed-seed1"),
+        *("far-tuned-seed1", "far-pretrained-tuned-seed1", "far-pretrained-probed-seed1"),
+    ]
+    needed = {name: job.needs for name, job in jobs.items()}
+    assert needed["near-tuned-seed0"] is None
+    assert {needed[f"{c}-pretrained-probed-seed1"] for c in ("near", "far")} == {"large-pretrained"}
+    assert jobs["large-pretrained"].metric is None
+    assert jobs["far-tuned-seed0"].metric == "test/miou"
+    assert option(jobs["far-tuned-seed1"].args, "seed_everything") == "1"
+
+
+def test_what_is_more_special_goes_over_what_is_less(folder: Path) -> None:
+    jobs = plan_of(folder).jobs
+    size = "data.init_args.batch_size"
+    assert option(jobs["near-tuned-seed0"].args, size) == "2"
+    assert option(jobs["far-tuned-seed0"].args, size) == "3"
+    sets = {"column": {size: 4}, "probed": {size: 5}}
+    jobs = plan_of(folder, args=sets).jobs
+    assert option(jobs["far-tuned-seed0"].args, size) == "4"
+    assert option(jobs["far-pretrained-probed-seed0"].args, size) == "5"
+    assert option(jobs["far-pretrained-probed-seed0"].args, "model.init_args.probe") == "true"
+    config = jobs["large-pretrained"].settings["config"]
+    assert config["trainer"] == {"max_steps": 5, "accelerator": "cpu"}
+    files = [
+        w
+        for k, w in zip(
+            jobs["near-tuned-seed0"].args, jobs["near-tuned-seed0"].args[1:], strict=False
+        )
+        if k == "--config"
+    ]
+    assert files == ["configs/tune.yaml", "configs/data/near.yaml", "configs/small.yaml"]
+    assert jobs["near-tuned-seed0"].settings["config"]["data"]["init_args"]["num"] == 7
+
+
+def test_rows_and_columns_can_be_chosen(folder: Path) -> None:
+    chosen = plan_of(folder, rows=(1,), columns=("far",), seeds=1)
+    assert list(chosen.jobs) == ["far-tuned-seed0"]
+    assert list(chosen.columns) == ["far"]
+
+
+def test_columns_are_those_whose_data_is_there(folder: Path) -> None:
+    table = read_table("toy.yaml")
+    (folder / "data" / "far").rmdir()
+    assert present_columns(table, folder / "data") == (["near"], ["far"])
+    assert present_columns(table, folder / "data", ("near",)) == (["near"], [])
+    (folder / "data" / "large").rmdir()
+    with pytest.raises(UsageError, match=r"holds none of near, far .*\(large\)"):
+        present_columns(table, folder / "data")
+
+
+def test_merging_keeps_what_is_not_given_again(folder: Path) -> None:
+    config = merged(["configs/tune.yaml", "configs/small.yaml"], {"trainer.max_epochs": None})
+    assert config["trainer"] == {"max_epochs": None, "max_steps": 8, "accelerator": "cpu"}
+    assert merged(["configs/tune.yaml"], {})["trainer"] == {"max_epochs": 9}
+
+
+def test_the_command_in_the_report_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    asked = Asked(
+        *("toy.yaml", "small", 3, tmp_path / "data", tmp_path / "out", ("near",), (1, 2)),
+        args={"tuned": {"model.init_args.encoder_weights": str(tmp_path / "w.pth"), "a.b": 0.1}},
+    )
+    assert asked.command() == (
+        "python -m lightning_app.table toy.yaml --scale small --data data --seeds 3 --columns near "
+        "--rows 1,2 --set tuned.model.init_args.encoder_weights=w.pth --set tuned.a.b=0.1"
+    )
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_without_imagenet_weights_the_rivals_start_from_random_ones(
+    available: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders, "pretrained_available", lambda weights, encoder: available)
+    monkeypatch.setattr(plan, "present_columns", lambda *given: (["ph2"], []))
+    encoders._held.cache_clear()
+    table = read_table("configs/table/hybrid.yaml")
+    asked = Asked("hybrid", "cpu", 1, tmp_path, tmp_path)
+    jobs = make_plan(table, asked).jobs
+    direct = jobs["ph2-deeplabv3_imagenet-seed0"]
+    chained = jobs["ph2-segformer_pretraining-segformer-seed0"]
+    assert direct.without_weights == chained.without_weights == (not available)
+    assert not jobs["ph2-hybrid-vanilla-seed0"].without_weights
+    given = option(direct.args, "model.init_args.encoder_weights")
+    assert given == ("imagenet" if available else "null")
+    assert (direct.encoder, chained.encoder) == ("resnet18", "mit_b0")
+    assert option(chained.args, "model.init_args.encoder_weights") == "null"
+    # A path that is not there is a mistake, not a lack.
+    local = {"deeplabv3_imagenet": {"model.init_args.encoder_weights": str(tmp_path / "no.pth")}}
+    jobs = make_plan(table, Asked("hybrid", "none", 1, tmp_path, tmp_path, args=local)).jobs
+    assert not jobs["ph2-deeplabv3_imagenet-seed0"].without_weights
+    assert jobs["ph2-deeplabv3_imagenet-seed0"].encoder == "resnet50"
+    encoders._held.cache_clear()

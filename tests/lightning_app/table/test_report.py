@@ -1,0 +1,121 @@
+import csv
+import json
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lightning_app.table.pictures import draw_column
+from lightning_app.table.plan import Plan
+from lightning_app.table.records import Records
+from lightning_app.table.report import Cell, write_report
+from lightning_app.table.worker import Worker
+from tests.lightning_app.table.toys import Command, plan_of
+
+
+def rows_of(plan: Plan) -> list[dict[str, str]]:
+    with (plan.asked.out / "table.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_mean_and_sample_deviation() -> None:
+    cell = Cell([50.0, 51.0, 54.0])
+    assert cell.mean == pytest.approx(155 / 3)
+    assert cell.std == pytest.approx(((25 + 4 + 49) / 9 / 2) ** 0.5)  # squares of -5/3, -2/3, 7/3
+    assert str(cell) == "51.67±2.08"
+    assert (Cell([50.0]).std, str(Cell([50.0]))) == (None, "50.00")
+    assert (Cell([]).mean, str(Cell([]))) == (None, "-")
+
+
+def test_the_table_before_and_after(folder: Path) -> None:
+    plan = plan_of(folder)
+    write_report(plan)
+    assert [row["status"] for row in rows_of(plan)] == ["near, far: not run yet"] * 3
+    Worker(plan, Command(folder), time.time(), poll=0.01).run()
+    write_report(plan)
+    first, second, third = rows_of(plan)
+    assert list(first) == [
+        *("pretraining", "model", "near_mean", "near_std", "near_paper"),
+        *("far_mean", "far_std", "far_paper", "status"),
+    ]
+    assert list(first.values()) == [
+        *("none", "Net", "50.50", "0.71", "50.12±0.34", "25.25", "0.35", "", "ok")
+    ]
+    assert second["near_paper"] == "61.50"
+    assert (third["model"], third["near_paper"], third["near_mean"]) == ("Probe", "", "50.50")
+    content = json.loads((folder / "out/table.json").read_text())
+    assert (content["done"], content["jobs"], content["scale"]) == (13, 13, "small")
+    assert content["rows"][0]["figures"]["near"] == pytest.approx([50.0, 51.0])
+
+
+def test_ours_and_the_papers_stand_apart(folder: Path) -> None:
+    plan = plan_of(folder)
+    Worker(plan, Command(folder), time.time(), poll=0.01).run()
+    text = (folder / "out/table.md").read_text()
+    ours, theirs = text.split("## The paper's")
+    assert "50.50±0.71" in ours
+    assert "50.12±0.34" not in ours
+    assert "50.50±0.71" not in theirs
+    assert "| none | Net | 50.12±0.34 | - |" in theirs
+    assert "Not in the paper: Far." in theirs
+    assert "Not in the paper: the row own, Probe." in theirs
+    assert "Probe | " not in theirs
+    assert "Scale `small`, data `data`, seeds 2, commit" in ours
+    for name in ("table.md", "table.csv", "table.json"):
+        assert str(folder) not in (folder / "out" / name).read_text()
+
+
+def test_what_is_missing_says_why(folder: Path) -> None:
+    plan, records = plan_of(folder, rows=(1, 2)), Records(folder / "out")
+    Worker(plan, Command(folder), time.time(), poll=0.01).run()
+    failed = {"state": "failed", "reason": "a | b", "ended": 0.0, "host": "h", "device": "CPU"}
+    for column in ("near", "far"):
+        records.write(f"{column}-pretrained-tuned-seed1", {**failed, "commit": "c"})
+    records.write("far-tuned-seed1", {"state": "interrupted"})
+    write_report(plan)
+    first, second, third = rows_of(plan)
+    assert first["status"] == "far: some seeds are not run yet (1 of 2 seeds)"
+    assert (first["far_mean"], first["far_std"]) == ("25.00", "")
+    assert second["status"] == "near, far: failed: a | b (1 of 2 seeds)"
+    assert third["status"] == "near, far: not asked for"
+    assert "failed: a / b" in (folder / "out/table.md").read_text()
+
+
+def test_rows_say_what_they_started_from_and_with_which_encoder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (folder / "toy.yaml").read_text()
+    text = text.replace("model: Net, stages: [tuned]", "model: DeepLabv3 R50, stages: [tuned]")
+    text = text.replace("stages: [tuned],", "stages: [tuned], encoder: R50, without_weights: none,")
+    text = text.replace("pretraining: none", "pretraining: ImageNet")
+    args = "{model.init_args.architecture: deeplabv3, model.init_args.encoder_weights: imagenet}"
+    text = text.replace("tune.yaml, data: column}", f"tune.yaml, data: column, args: {args}}}")
+    (folder / "toy.yaml").write_text(text)
+    monkeypatch.setattr("lightning_app.table.plan.held", lambda config: False)
+    plan = plan_of(folder, rows=(1,), seeds=1)
+    Worker(plan, Command(folder), time.time(), poll=0.01).run()
+    row = rows_of(plan)[0]
+    assert (row["pretraining"], row["model"]) == ("none", "DeepLabv3 R50")
+    assert row["status"] == "ok: no ImageNet weights held, started from random ones"
+    small = {"tuned": {"model.init_args.preset": "small"}}
+    plan = plan_of(folder, rows=(1,), seeds=1, args=small, out=folder / "other")
+    write_report(plan)
+    assert rows_of(plan)[0]["model"] == "DeepLabv3 ResNet-18 (paper: R50)"
+
+
+def test_a_strip_for_each_row_that_has_a_picture(tmp_path: Path) -> None:
+    for name, columns in (("a", 3), ("c", 1)):
+        (tmp_path / name / "samples").mkdir(parents=True)
+        size = (columns * 130 + 2, 2 * 130 + 2) if columns > 1 else (132, 132)
+        Image.new("RGB", size, (columns, 0, 0)).save(tmp_path / name / "samples/test-00000007.png")
+    strips = [(f"row {name}\nof the table", tmp_path / name) for name in "abc"]
+    draw_column(tmp_path / "out" / "x.png", strips)
+    with Image.open(tmp_path / "out" / "x.png") as picture:
+        # Two lines of three tiles stand side by side.
+        assert picture.size == (300 + 2 * 392, 132 + 8 + 132)
+        assert picture.getpixel((300 + 2 * 392 - 1, 5)) == (3, 0, 0)
+        assert picture.getpixel((300 + 5, 145)) == (1, 0, 0)
+        assert picture.getpixel((300 + 200, 145)) == (255, 255, 255)
+    draw_column(tmp_path / "out" / "none.png", [("row b", tmp_path / "b")])
+    assert not (tmp_path / "out" / "none.png").exists()
