@@ -115,6 +115,8 @@ def _read_npy_mask(path: Path, data: bytes) -> npt.NDArray[np.integer]:
         raise CorruptImageError(path, f"has the shape {shape}; expected (height, width)")
     if array.dtype == bool:
         return array.astype(np.uint8)
+    if array.dtype.kind == "f" and np.isfinite(array).all() and not (array % 1).any():
+        array = array.astype(np.int64)  # class ids that were saved as fractions
     if array.dtype.kind not in "iu" or (array.size and array.min() < 0):
         reason = f"holds {array.dtype} numbers; expected class ids: whole numbers from 0"
         raise CorruptImageError(path, reason)

@@ -262,7 +262,10 @@ def pair_by_key(
     part = Part(problems=list(problems), labelled=labelled)
     for key in sorted(image_of.keys() | masks_of.keys()):
         image, parts = image_of.get(key), tuple(masks_of.get(key, ()))
-        if exclusion.covers(*_names(key, image, *(mask.path for mask in parts))):
+        # Names are only made where some are excluded: there may be 400,000 files.
+        if exclusion.names and exclusion.covers(
+            *_names(key, image, *(mask.path for mask in parts))
+        ):
             continue
         if image is None:
             text = f"a mask without an image in {images}/"
@@ -273,7 +276,10 @@ def pair_by_key(
             text = f"an image without its mask {wanted(key)}"
             part.problems.append(Problem("unpaired", image, text))
     excluded = exclusion.names
-    part.problems = [p for p in part.problems if not excluded.intersection(_names(p.path, p.path))]
+    if excluded:
+        part.problems = [
+            p for p in part.problems if not excluded.intersection(_names(p.path, p.path))
+        ]
     if not labelled:
         text = f"missing folder: the masks of {len(part.items)} images in {images}/"
         part.problems.append(Problem("missing", f"{masks}/", text))

@@ -25,6 +25,7 @@ class Segmenter(LightningModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._start_error: CheckpointError | None = None
+        self._restored = False
 
     def load_start(self) -> None:
         """Loads the weights that a new fit starts from; without any, training is from scratch.
@@ -34,14 +35,18 @@ class Segmenter(LightningModule, ABC):
         """
 
     def setup(self, stage: str) -> None:
-        """Loads what a new fit starts from."""
-        if stage != "fit":
+        """Loads what a new fit starts from; a module of a checkpoint keeps its own weights."""
+        if stage != "fit" or self._restored:
             return
         try:
             self.load_start()
         except CheckpointError as error:
-            # A resumed run has its own weights by now or soon; Lightning does not tell yet.
+            # Where the run is resumed its checkpoint is read after this hook.
             self._start_error = error
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes that the weights are those of a checkpoint."""
+        self._restored = True
 
     def on_fit_start(self) -> None:
         """Stops a new fit whose start could not be loaded; a resumed one does not need it.
@@ -49,7 +54,7 @@ class Segmenter(LightningModule, ABC):
         Raises:
             CheckpointError: What loading raised.
         """
-        if self._start_error is not None and self.trainer.ckpt_path is None:
+        if self._start_error is not None and not self._restored:
             raise self._start_error
 
     @abstractmethod

@@ -236,6 +236,7 @@ class LEDMModule(Segmenter):
         Raises:
             CheckpointError: Where they are gone or are other ones, or the classifier is missing.
         """
+        super().on_load_checkpoint(checkpoint)
         remembered = checkpoint["ledm"]
         self._best_loss, self._without_gain = remembered["best_loss"], remembered["without_gain"]
         self.load_start()

@@ -117,7 +117,12 @@ def test_a_colour_mask_counts_only_if_it_is_grey(tmp_path: Path) -> None:
 
 def test_masks_as_arrays(tmp_path: Path) -> None:
     ids = np.array([[0, 33], [2, 255]])
-    for name, array in (("ids", ids), ("bytes", ids.astype(np.uint8)), ("bits", ids > 0)):
+    for name, array in (
+        ("ids", ids),
+        ("bytes", ids.astype(np.uint8)),
+        ("bits", ids > 0),
+        ("whole", ids.astype(np.float64)),
+    ):
         np.save(tmp_path / f"{name}.npy", array)
         read = read_mask(tmp_path / f"{name}.npy")
         np.testing.assert_array_equal(read, array)
@@ -128,7 +133,8 @@ def test_masks_as_arrays(tmp_path: Path) -> None:
     ("array", "reason"),
     [
         (np.zeros((2, 2, 3), np.uint8), r"shape \(2, 2, 3\)"),
-        (np.zeros((2, 2)), "float64 numbers"),
+        (np.full((2, 2), 0.5), "float64 numbers"),
+        (np.full((2, 2), np.nan), "float64 numbers"),
         (np.full((2, 2), -1), "whole numbers from 0"),
         (np.array([[None]]), "cannot be read as a NumPy array"),
     ],

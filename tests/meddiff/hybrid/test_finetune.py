@@ -254,3 +254,16 @@ def test_the_head_rule_itself(tmp_path: Path) -> None:
     load_head(module.unet, start, "auto", seed=0)
     assert torch.equal(module.unet.conv_out.weight, before.unet.conv_out.weight[3:5])
     assert torch.equal(module.unet.conv_out.bias, before.unet.conv_out.bias[3:5])
+
+
+def test_a_loaded_module_goes_on_from_its_own_weights(tmp_path: Path) -> None:
+    _, file = pretrained(tmp_path)
+    module = HybridFinetuneModule(**{**TINY, "init_from": file})
+    fitting = trainer(tmp_path, 5)
+    fitting.fit(module, Loaders().loader)
+    fitting.save_checkpoint(tmp_path / "end.ckpt", weights_only=False)
+    again = load(tmp_path / "end.ckpt")
+    assert isinstance(again, HybridFinetuneModule)
+    again.setup("fit")
+    for ours, theirs in zip(again.parameters(), module.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
