@@ -25,7 +25,7 @@ class Segmenter(LightningModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._start_error: CheckpointError | None = None
-        self._restored = False
+        self._has_weights = False
 
     def load_start(self) -> None:
         """Loads the weights that a new fit starts from; without any, training is from scratch.
@@ -35,18 +35,19 @@ class Segmenter(LightningModule, ABC):
         """
 
     def setup(self, stage: str) -> None:
-        """Loads what a new fit starts from; a module of a checkpoint keeps its own weights."""
-        if stage != "fit" or self._restored:
+        """Loads, once, what a new fit starts from; a restored module keeps its weights."""
+        if stage != "fit" or self._has_weights:
             return
         try:
             self.load_start()
+            self._has_weights = True
         except CheckpointError as error:
             # Where the run is resumed its checkpoint is read after this hook.
             self._start_error = error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes that the weights are those of a checkpoint."""
-        self._restored = True
+        self._has_weights = True
 
     def on_fit_start(self) -> None:
         """Stops a new fit whose start could not be loaded; a resumed one does not need it.
@@ -54,7 +55,7 @@ class Segmenter(LightningModule, ABC):
         Raises:
             CheckpointError: What loading raised.
         """
-        if self._start_error is not None and not self._restored:
+        if self._start_error is not None and not self._has_weights:
             raise self._start_error
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -92,11 +93,18 @@ class DecoderFeatures:
             for module in self._last
         ]
         try:
-            self.unet(x_t.to(self.unet.dtype), t)
+            # In float32 in every precision: the cache and what is segmented later must agree.
+            with _full_precision(image.device):
+                self.unet(x_t.to(self.unet.dtype), t)
         finally:
             for handle in handles:
                 handle.remove()
         return [caught[module] for module in self._last]
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    # The meta device, on which shapes are looked at, knows no autocast.
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def upsampled(maps: Sequence[Tensor], size: int) -> Tensor:

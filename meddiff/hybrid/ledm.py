@@ -1,5 +1,6 @@
 """LEDM: a pixel classifier on the features of a frozen UNet (papers/hybrid.md 2a, 2c-11)."""
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -22,6 +23,7 @@ from meddiff.randomness import mix
 from meddiff.segmenter import Segmenter
 
 _LAST_EPOCH_WITHOUT_STOP = 3
+_CACHE = "ledm-features-"
 
 
 class LEDMModule(Segmenter):
@@ -31,7 +33,8 @@ class LEDMModule(Segmenter):
     noise. They are computed once, when a fit begins, and the MLP is trained on pixels of all
     labelled images in random order. The Trainer's batches only count: batch b of B trains on the
     b-th of B shares of an epoch's pixels, whatever images it holds, and a Trainer's step is one
-    share. One device trains.
+    share. One device trains, in float32 in every precision: the classifier is small, and features
+    of another precision than those it was trained on would be others.
 
     Args:
         preset: ``paper``, ``small`` or ``tiny``, as in pretraining.
@@ -54,7 +57,8 @@ class LEDMModule(Segmenter):
         clean_features: Whether the clean image at t = 0 is looked at instead, for a network that
             never saw noise (2c-11).
         noise_seed: Seed of the shared noise.
-        min_class_pixels: A class with fewer pixels in a training image is ignored there.
+        min_class_pixels: A class with fewer pixels in a training image is ignored there; None: the
+            reference's 20 of 256 x 256, scaled with the area.
         pixel_batch_size: Pixels of an iteration.
         learning_rate: Rate of Adam.
         patience: Training stops once, after epoch index 3, more iterations than this have passed
@@ -87,6 +91,8 @@ class LEDMModule(Segmenter):
         super().__init__()
         self.save_hyperparameters()
         self.hparams.update(resolve_preset(LEDM_PRESETS, preset, dict(self.hparams)))
+        if min_class_pixels is None:
+            self.hparams["min_class_pixels"] = max(1, round(20 * (image_size / 256) ** 2))
         self.automatic_optimization = False
         self.network = {key: self.hparams[key] for key in NETWORK_KEYS if key != "dropout"}
         self.unet = adm_unet(in_channels=in_channels, out_channels=1, **self.network)
@@ -103,6 +109,7 @@ class LEDMModule(Segmenter):
         # The frozen weights are left out of the checkpoint where they are had elsewhere.
         self.strict_loading = init_from is None
         self._frozen: str | None = None
+        self._folder: TemporaryDirectory[str] | None = None
         self._best_loss = float("inf")
         self._without_gain = 0
 
@@ -140,6 +147,8 @@ class LEDMModule(Segmenter):
     def on_train_start(self) -> None:
         """Computes the features of all labelled images into a cache in the run directory.
 
+        A resumed run that had already stopped by its rule stops again at once.
+
         Raises:
             ValueError: On several devices, with a data module that does not give its labelled
                 images, or with fewer labelled pixels than one iteration takes.
@@ -149,7 +158,13 @@ class LEDMModule(Segmenter):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, ProvidesLabelled):
             raise ValueError(f"LEDMModule: {type(data).__name__} does not give labelled images")
-        self._folder = TemporaryDirectory(dir=self.trainer.default_root_dir, prefix="ledm-")
+        if self._without_gain > self.hparams["patience"]:
+            self.trainer.should_stop = True
+            return
+        run = Path(self.trainer.default_root_dir)
+        for left_by_a_killed_run in run.glob(f"{_CACHE}*"):
+            shutil.rmtree(left_by_a_killed_run)
+        self._folder = TemporaryDirectory(dir=run, prefix=_CACHE)
         self._pixels = LabelledPixels(
             data.labelled_images(),
             lambda image: self.features(image.to(self.device)),
@@ -160,7 +175,8 @@ class LEDMModule(Segmenter):
 
     def on_train_end(self) -> None:
         """Removes the cache."""
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor | None:
         """Trains on the batch's share of this epoch's pixels; returns their mean loss."""
@@ -169,7 +185,8 @@ class LEDMModule(Segmenter):
         optimizer: Any = self.optimizers()
         losses: list[Tensor] = []
         for x, y in self._pixels.batches(share, self.device):
-            loss = F.cross_entropy(self.classifier(x).float(), y)
+            with torch.autocast(self.device.type, enabled=False):
+                loss = F.cross_entropy(self.classifier(x), y)
             optimizer.zero_grad()
             self.manual_backward(loss)
             losses.append(loss.detach())
@@ -206,11 +223,12 @@ class LEDMModule(Segmenter):
         """
         maps = self.features(image)
         # One image at a time: the vectors of a batch of images would not fit.
-        each = [
-            classify_pixels(self.classifier, [block[b] for block in maps], image.shape[-1])
-            for b in range(len(image))
-        ]
-        return torch.stack(each).float()
+        with torch.autocast(image.device.type, enabled=False):
+            each = [
+                classify_pixels(self.classifier, [block[b] for block in maps], image.shape[-1])
+                for b in range(len(image))
+            ]
+        return torch.stack(each)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam at a constant rate on the classifier."""

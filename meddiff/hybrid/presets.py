@@ -66,7 +66,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 _LEARNING_RATES = {"paper": 2e-4, "small": 5e-4, "tiny": 1e-3}
-_MIN_CLASS_PIXELS = {"paper": 20, "small": 2, "tiny": 1}
 
 
 def _networks() -> dict[str, dict[str, Any]]:
@@ -84,12 +83,10 @@ FINETUNE_PRESETS: dict[str, dict[str, Any]] = {
 """Of ``HybridFinetuneModule``; a small network bears a higher rate, as in pretraining."""
 
 LEDM_PRESETS: dict[str, dict[str, Any]] = {
-    # The reference's 20 pixels of 256 x 256 are scaled down with the images' area.
     name: {
         **{key: value for key, value in network.items() if key != "dropout"},
         "blocks": [5, 6, 7, 8, 12],
         "noise_timesteps": [50, 150, 250],
-        "min_class_pixels": _MIN_CLASS_PIXELS[name],
     }
     for name, network in _networks().items()
 }

@@ -134,7 +134,7 @@ def _from_run(
     wanted = {**network, "in_channels": in_channels}
     # Dropout has no weights.
     keys = [key for key in (*NETWORK_KEYS, "in_channels") if key != "dropout"]
-    differing = [key for key in keys if remembered.get(key) != wanted[key]]
+    differing = [key for key in keys if _plain(remembered.get(key)) != _plain(wanted[key])]
     if differing:
         listed = "\n".join(
             f"  {key}: {remembered.get(key)!r} there, {wanted[key]!r} here" for key in differing
@@ -153,6 +153,11 @@ def _from_run(
         0 if objective == "diffusion" else int(remembered["num_classes"]),
         str(file),
     )
+
+
+def _plain(value: Any) -> Any:
+    """A tuple as the list that a checkpoint may have made of it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _from_guided_diffusion(

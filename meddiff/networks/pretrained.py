@@ -35,9 +35,10 @@ def load_pretrained(weights: str, *, argument: str, encoder: str | None = None) 
 
     Args:
         weights: A ``.safetensors`` or ``.pth`` file (read without running any code it may hold), a
-            folder with ``model.safetensors`` or ``pytorch_model.bin``, a repository of the hub as
-            ``owner/name`` or ``owner/name@revision`` or, with ``encoder``, a name that
-            segmentation-models-pytorch has for its weights, such as ``imagenet``.
+            folder with ``model.safetensors`` or ``pytorch_model.bin``, a repository of the hub with
+            ``model.safetensors`` and ``config.json`` as ``owner/name`` or ``owner/name@revision``
+            or, with ``encoder``, a name that segmentation-models-pytorch has for its weights, such
+            as ``imagenet``.
         argument: Name of the argument that takes ``weights``, for messages.
         encoder: An encoder of segmentation-models-pytorch; ``tu-...`` are timm's.
 

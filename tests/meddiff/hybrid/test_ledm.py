@@ -261,7 +261,7 @@ def test_it_learns_on_frozen_features_and_is_loaded_again(tmp_path: Path) -> Non
         again = load(tmp_path / "ledm.ckpt")
         assert isinstance(again, LEDMModule)
         torch.testing.assert_close(again.segment(image), logits)
-    assert not list(tmp_path.glob("ledm-*"))
+    assert not list(tmp_path.glob("ledm-features-*"))
 
 
 def test_other_frozen_weights_than_those_it_was_trained_on_are_refused(tmp_path: Path) -> None:
@@ -293,19 +293,62 @@ def test_a_random_network_is_kept_in_the_checkpoint(tmp_path: Path) -> None:
         torch.testing.assert_close(again.segment(image), module.segment(image))
 
 
-def test_a_resumed_fit_ends_with_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [2, 3, 4])
+def test_a_resumed_fit_ends_with_the_same_weights(steps: int, tmp_path: Path) -> None:
     whole = make(tmp_path)
     trainer(tmp_path, max_epochs=3).fit(whole, datamodule=Labelled())
     part = make(tmp_path)
-    first = trainer(tmp_path, max_epochs=2)
+    first = trainer(tmp_path, max_epochs=3, max_steps=steps)
     first.fit(part, datamodule=Labelled())
     first.save_checkpoint(tmp_path / "part.ckpt")
     resumed = make(tmp_path)
-    trainer(tmp_path, max_epochs=3).fit(
-        resumed, datamodule=Labelled(), ckpt_path=tmp_path / "part.ckpt"
-    )
+    second = trainer(tmp_path, max_epochs=3)
+    second.fit(resumed, datamodule=Labelled(), ckpt_path=tmp_path / "part.ckpt")
+    assert second.global_step == 6
     for a, b in zip(whole.classifier.parameters(), resumed.classifier.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_run_that_had_stopped_stops_again_at_once(tmp_path: Path) -> None:
+    module = make(tmp_path, patience=1)
+    first = trainer(tmp_path, max_epochs=100)
+    first.fit(module, datamodule=Labelled())
+    first.save_checkpoint(tmp_path / "stopped.ckpt")
+    again = make(tmp_path, patience=1)
+    second = trainer(tmp_path, max_epochs=100)
+    (tmp_path / "ledm-features-left").mkdir()
+    second.fit(again, datamodule=Labelled(), ckpt_path=tmp_path / "stopped.ckpt")
+    assert second.global_step == first.global_step
+    for a, b in zip(module.classifier.parameters(), again.classifier.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_killed_runs_cache_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "ledm-features-left").mkdir()
+    trainer(tmp_path).fit(make(tmp_path), datamodule=Labelled())
+    assert not list(tmp_path.glob("ledm-features-*"))
+
+
+def test_it_is_float32_under_autocast(tmp_path: Path) -> None:
+    module = make(tmp_path)
+    trainer(tmp_path, max_epochs=2).fit(module, datamodule=Labelled())
+    mixed = make(tmp_path)
+    trainer(tmp_path, max_epochs=2, precision="bf16-mixed").fit(mixed, datamodule=Labelled())
+    for a, b in zip(module.classifier.parameters(), mixed.classifier.parameters(), strict=True):
+        assert torch.equal(a, b)
+    image = make_batch(2)["image"]
+    module.eval()
+    with torch.no_grad():
+        plain = module.segment(image)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(module.segment(image), plain)
+
+
+@pytest.mark.parametrize(("size", "pixels"), [(256, 20), (128, 5), (64, 1), (32, 1)])
+def test_the_rule_for_rare_classes_scales_with_the_area(size: int, pixels: int) -> None:
+    with torch.device("meta"):
+        module = LEDMModule(preset="tiny", image_size=size)
+    assert module.hparams["min_class_pixels"] == pixels
 
 
 def test_the_stop_rule_counts_iterations_after_epoch_index_3(
