@@ -4,8 +4,8 @@
     python benchmarks/finetune_memory.py --device cuda   # the batch itself, by the GPU's allocator
 
 On a CPU the peak of the process above where it stood without the network is measured for batches of
-one and two images, each in a fresh child process (two training steps: the moments of AdamW are there
-in the second), and extrapolated linearly to ``--batch``. Weights, gradients and moments are in it.
+one and two images, each in a fresh child process (two training steps: AdamW has its moments
+in the second), and extrapolated linearly to ``--batch``. Weights, gradients, moments are in it.
 
 Prints a table and, last, one JSON line: ``ratio`` is plain over checkpointed memory.
 """

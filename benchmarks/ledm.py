@@ -10,7 +10,7 @@ optimiser on as many pixels and alternate, epoch by epoch, inside one process. B
 the number of images, so the ratio is measured on a few of them (``--images``).
 
 Prints a table and, last, one JSON line a measurement: ``ledm/epoch`` is one epoch each (the cache
-is there), ``ledm/fit`` five epochs (the least that the stop rule allows), the making of the cache in
+is there), ``ledm/fit`` five epochs (the least by the stop rule), the making of the cache in
 ours. ``peak_mb`` is the peak of ours with 20 images (``--images-in-memory``) above the network's
 weights in a fresh child process: one making of the cache and 200 iterations.
 """

@@ -120,7 +120,8 @@ def _read_npy_mask(path: Path, data: bytes) -> npt.NDArray[np.integer]:
     if array.dtype.kind not in "iu" or (array.size and array.min() < 0):
         reason = f"holds {array.dtype} numbers; expected class ids: whole numbers from 0"
         raise CorruptImageError(path, reason)
-    return array
+    ids: npt.NDArray[np.integer] = array
+    return ids
 
 
 def exif_orientation(path: Path) -> int:

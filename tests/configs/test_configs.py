@@ -144,3 +144,17 @@ UNUSED = {
         *("t_sampling", "mask_weight", "log_gradient_norms", "solver", "num_inference_steps"),
     },
 }
+
+
+@pytest.mark.parametrize(
+    ("data", "steps"), [("isic", 40_000), ("shenzhen", 40_000), ("celebamask_hq", 90_000)]
+)
+def test_a_source_brings_the_papers_iterations(data: str, steps: int) -> None:
+    # papers/hybrid.md 2b; an overlay of the hardware goes over it where it has its own.
+    from lightning_app.table.plan import merged
+
+    base, source = "configs/hybrid_isic.yaml", f"configs/data/{data}.yaml"
+    whole = merged([base, source, "configs/hardware/h100.yaml"], {})
+    assert whole["trainer"]["max_steps"] == steps
+    small = merged([base, source, "configs/hardware/cpu.yaml"], {})
+    assert small["trainer"]["max_steps"] == 1500
