@@ -185,10 +185,11 @@ class LEDMModule(Segmenter):
         optimizer: Any = self.optimizers()
         losses: list[Tensor] = []
         for x, y in self._pixels.batches(share, self.device):
+            optimizer.zero_grad()
+            # The backward pass too, which otherwise runs under the autocast of this step.
             with torch.autocast(self.device.type, enabled=False):
                 loss = F.cross_entropy(self.classifier(x), y)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
+                self.manual_backward(loss)
             losses.append(loss.detach())
             # The rule of the paper's code needs each loss: the one step that waits for the device.
             stop = self._enough(float(losses[-1]))

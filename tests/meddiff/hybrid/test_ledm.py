@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from data_modules.sampler import ResumableDataLoader, ResumableSampler
 from meddiff import LEDMModule, load
 from meddiff.checkpoint import CheckpointError
 from meddiff.diffusion import NoiseSchedule
@@ -23,6 +24,19 @@ from tests.meddiff.hybrid.test_finetune import TINY, pretrained
 from tests.meddiff.hybrid.test_module import make_batch
 
 BLOCKS = [5, 6, 7, 8, 12]
+
+
+class Items(Dataset[dict[str, Tensor]]):
+    """Items by (index, epoch), as the sampler asks for them."""
+
+    def __init__(self, items: list[dict[str, Tensor]]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        return self.items[key[0]]
 
 
 class Labelled(LightningDataModule):
@@ -40,8 +54,16 @@ class Labelled(LightningDataModule):
         yield from self.items()
 
     def train_dataloader(self) -> DataLoader[Any]:
-        items = self.items()
-        return DataLoader(items, batch_size=len(items) // self.batches)  # type: ignore[arg-type]
+        items = Items(self.items())
+        size = len(items) // self.batches
+        sampler = ResumableSampler(items, multiple=size, skip=lambda: self.done() * size)
+        return ResumableDataLoader(items, sampler=sampler, batch_size=size)
+
+    def done(self) -> int:
+        """Batches of the epoch that a resumed fit has seen."""
+        if self.trainer is None:
+            return 0
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
 
 def trainer(folder: Path, **arguments: Any) -> Trainer:
@@ -293,14 +315,27 @@ def test_a_random_network_is_kept_in_the_checkpoint(tmp_path: Path) -> None:
         torch.testing.assert_close(again.segment(image), module.segment(image))
 
 
+class SaveAt(Callback):
+    """Saves inside the epoch, as the run's own checkpoints do."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step = step
+        self.path = path
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
 @pytest.mark.parametrize("steps", [2, 3, 4])
 def test_a_resumed_fit_ends_with_the_same_weights(steps: int, tmp_path: Path) -> None:
     whole = make(tmp_path)
     trainer(tmp_path, max_epochs=3).fit(whole, datamodule=Labelled())
-    part = make(tmp_path)
-    first = trainer(tmp_path, max_epochs=3, max_steps=steps)
-    first.fit(part, datamodule=Labelled())
-    first.save_checkpoint(tmp_path / "part.ckpt")
+    saving = SaveAt(steps, tmp_path / "part.ckpt")
+    first = trainer(tmp_path, max_epochs=3, max_steps=steps, callbacks=[saving])
+    first.fit(make(tmp_path), datamodule=Labelled())
     resumed = make(tmp_path)
     second = trainer(tmp_path, max_epochs=3)
     second.fit(resumed, datamodule=Labelled(), ckpt_path=tmp_path / "part.ckpt")
