@@ -139,7 +139,7 @@ def plain_epoch(
 def train(module: LEDMModule, batches: Batches) -> Iterator[None]:
     """One iteration of the classifier at each step."""
     module.classifier.train()
-    optimizer = torch.optim.Adam(module.classifier.parameters(), module.hparams["learning_rate"])
+    optimizer = module.configure_optimizers()
     for x, y in batches:
         loss = F.cross_entropy(module.classifier(x), y)
         optimizer.zero_grad()

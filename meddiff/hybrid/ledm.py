@@ -233,7 +233,11 @@ class LEDMModule(Segmenter):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam at a constant rate on the classifier."""
-        return torch.optim.Adam(self.classifier.parameters(), lr=self.hparams["learning_rate"])
+        return torch.optim.Adam(
+            self.classifier.parameters(),
+            lr=self.hparams["learning_rate"],
+            fused=self.device.type in ("cpu", "cuda"),
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves the frozen weights out and writes what they were."""

@@ -72,18 +72,20 @@ class PixelFeatures:
         return torch.cat(parts, dim=2).flatten(1)
 
     def _interpolated(self, held: np.memmap, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        height, width = held.shape[1:3]
+        _, height, width, steps, channels = held.shape
         top, bottom, down = _neighbours(row, height, self.size)
         left, right, along = _neighbours(column, width, self.size)
-        number = image.numpy()
-
-        def corner(rows: Tensor, columns: Tensor) -> Tensor:
-            return torch.from_numpy(held[number, rows.numpy(), columns.numpy()]).float()
-
-        along, down = along.view(-1, 1, 1), down.view(-1, 1, 1)
-        upper = torch.lerp(corner(top, left), corner(top, right), along)
-        lower = torch.lerp(corner(bottom, left), corner(bottom, right), along)
-        return torch.lerp(upper, lower, down)
+        cells = torch.from_numpy(held).view(-1, steps * channels)
+        total = torch.zeros(len(row), steps * channels)
+        for y, x, weight in (
+            (top, left, (1 - down) * (1 - along)),
+            (top, right, (1 - down) * along),
+            (bottom, left, down * (1 - along)),
+            (bottom, right, down * along),
+        ):
+            corner = cells.index_select(0, (image * height + y) * width + x).float()
+            total.addcmul_(corner, weight[:, None])
+        return total.view(-1, steps, channels)
 
 
 def _neighbours(position: Tensor, length: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
