@@ -4,8 +4,8 @@
     python benchmarks/finetune_memory.py --device cuda   # the batch itself, by the GPU's allocator
 
 On a CPU the peak of the process above where it stood without the network is measured for batches of
-one and two images, each in a fresh child process (two training steps: AdamW has its moments
-in the second), and extrapolated linearly to ``--batch``. Weights, gradients, moments are in it.
+one and two images, each in a fresh child process, in one training step with AdamW's moments in
+memory, and extrapolated linearly to ``--batch``. Weights, gradients and moments are in it.
 
 Prints a table and, last, one JSON line: ``ratio`` is plain over checkpointed memory.
 """
@@ -71,7 +71,7 @@ def of_a_child(checkpointing: bool, batch: int) -> int:
 
 
 def peak(options: argparse.Namespace) -> int:
-    """Bytes at the peak of two training steps."""
+    """Bytes at the peak of a training step."""
     before = psutil.Process().memory_info().rss
     module = HybridFinetuneModule(
         preset=options.preset,
@@ -84,10 +84,11 @@ def peak(options: argparse.Namespace) -> int:
         "image": torch.zeros(shape, device=options.device),
         "mask": torch.zeros((shape[0], *shape[2:]), dtype=torch.long, device=options.device),
     }
-    for _ in range(2):
-        module.loss(batch).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()  # makes the moments
+    module.loss(batch).backward()
+    optimizer.step()
     if options.device == "cuda":
         return torch.cuda.max_memory_allocated()
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from meddiff.hybrid.presets import FINETUNE_PRESETS, NETWORK_KEYS
 from meddiff.hybrid.start import Head, Weights, load_backbone, load_head, read_start
-from meddiff.networks import adm_unet
+from meddiff.networks import adm_unet, checkpoint_blocks
 from meddiff.presets import Preset, resolve_preset
 from meddiff.segmenter import Segmenter
 
@@ -82,7 +82,7 @@ class HybridFinetuneModule(Segmenter):
         self.network = {key: self.hparams[key] for key in NETWORK_KEYS}
         self.unet = adm_unet(in_channels=in_channels, out_channels=num_classes, **self.network)
         if gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing()
+            checkpoint_blocks(self.unet)
 
     def networks(self) -> list[nn.Module]:
         """The UNet."""

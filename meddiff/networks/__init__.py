@@ -1,6 +1,6 @@
 """Networks that two or more papers share."""
 
-from meddiff.networks.adm import adm_unet, decoder_blocks
+from meddiff.networks.adm import adm_unet, checkpoint_blocks, decoder_blocks
 from meddiff.networks.guided_diffusion import load_guided_diffusion
 
-__all__ = ["adm_unet", "decoder_blocks", "load_guided_diffusion"]
+__all__ = ["adm_unet", "checkpoint_blocks", "decoder_blocks", "load_guided_diffusion"]

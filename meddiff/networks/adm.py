@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import gcd
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -103,6 +106,27 @@ def res_blocks(level: nn.Module) -> list[list[nn.Module]]:
     """Residual blocks of a level, each with the attention that follows it, if any."""
     columns = [level.resnets, *([level.attentions] if hasattr(level, "attentions") else [])]
     return [list(block) for block in zip(*columns, strict=True)]
+
+
+def checkpoint_blocks(unet: UNet2DModel) -> None:
+    """Makes every residual block and attention compute its activations again in the backward pass.
+
+    diffusers' own switch leaves out the resampling blocks and the attentions, and with them half of
+    the memory (benchmarks/finetune_memory.py).
+    """
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.resnet import ResnetBlock2D
+
+    for module in unet.modules():
+        if isinstance(module, ResnetBlock2D | Attention):
+            module.forward = partial(_recomputed, module.forward)
+
+
+def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    output: Tensor = checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    return output
 
 
 def _feature_map_sizes(image_size: int, channel_mult: Sequence[int]) -> list[int]:
