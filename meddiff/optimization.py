@@ -1,9 +1,46 @@
 """Optimiser parts that every module uses."""
 
+from typing import Any
+
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+
+from meddiff.checkpoint import IDENTITY, identity_of
+
+
+class AdamWModule(LightningModule):
+    """A module that AdamW trains, and whose checkpoints say what it is.
+
+    Its hyper-parameters hold ``learning_rate``, ``adam_betas``, ``adam_eps``, ``weight_decay`` and
+    ``warmup_steps``.
+    """
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW at a constant rate, after a linear warm-up where one is asked for."""
+        return adamw_with_warmup(
+            self,
+            learning_rate=self.hparams["learning_rate"],
+            warmup_steps=self.hparams["warmup_steps"],
+            betas=self.hparams["adam_betas"],
+            eps=self.hparams["adam_eps"],
+            weight_decay=self.hparams["weight_decay"],
+        )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips in every precision and logs the norm before it."""
+        norm = clip_gradients(self, gradient_clip_val, gradient_clip_algorithm)
+        self.log("train/grad_norm", norm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Writes which class this is, for ``meddiff.load``."""
+        checkpoint[IDENTITY] = identity_of(self)
 
 
 def adamw_with_warmup(

@@ -4,17 +4,15 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from meddiff.checkpoint import IDENTITY, CheckpointError, identity_of
+from meddiff.checkpoint import CheckpointError
 from meddiff.losses import cross_entropy
-from meddiff.optimization import adamw_with_warmup, clip_gradients
+from meddiff.optimization import AdamWModule
 from meddiff.randomness import step_generator
 
 
-class Segmenter(LightningModule, ABC):
+class Segmenter(AdamWModule, ABC):
     """A network from images to logits, trained by the mean cross-entropy over the pixels.
 
     A subclass gives ``segment`` and ``networks``, and its hyper-parameters hold ``seed``,
@@ -112,28 +110,3 @@ class Segmenter(LightningModule, ABC):
                 "give a data module with images, not NoiseDataModule"
             )
         return {"mask": self.segment(batch["image"]).argmax(1), "index": batch["index"]}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW at a constant rate, after a linear warm-up where one is asked for."""
-        return adamw_with_warmup(
-            self,
-            learning_rate=self.hparams["learning_rate"],
-            warmup_steps=self.hparams["warmup_steps"],
-            betas=self.hparams["adam_betas"],
-            eps=self.hparams["adam_eps"],
-            weight_decay=self.hparams["weight_decay"],
-        )
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips in every precision and logs the norm before it."""
-        norm = clip_gradients(self, gradient_clip_val, gradient_clip_algorithm)
-        self.log("train/grad_norm", norm)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes which class this is, for ``meddiff.load``."""
-        checkpoint[IDENTITY] = identity_of(self)

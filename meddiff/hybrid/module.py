@@ -1,13 +1,10 @@
 """Hybrid diffusion pretraining (Sauvalle & Salzmann; equations in papers/hybrid.md)."""
 
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from meddiff.checkpoint import IDENTITY, identity_of
 from meddiff.diffusion import NoiseSchedule, TimestepSampler
 from meddiff.diffusion.timesteps import TSampling
 from meddiff.hybrid.gradients import term_gradient_norms
@@ -16,7 +13,7 @@ from meddiff.hybrid.presets import NETWORK_KEYS, PRESETS
 from meddiff.hybrid.sampling import FinalSigma, Solver, solve
 from meddiff.losses import cross_entropy
 from meddiff.networks import adm_unet
-from meddiff.optimization import adamw_with_warmup, clip_gradients
+from meddiff.optimization import AdamWModule
 from meddiff.presets import Preset, resolve_preset
 from meddiff.protocols import Generators
 from meddiff.randomness import item_generators, item_noise, step_generator
@@ -24,7 +21,7 @@ from meddiff.randomness import item_generators, item_noise, step_generator
 Objective: TypeAlias = Literal["hybrid", "diffusion", "supervised"]
 
 
-class HybridDiffusionModule(LightningModule):
+class HybridDiffusionModule(AdamWModule):
     """One UNet sees a noisy image and predicts the clean image and its one-hot mask.
 
     ``L = E_{x,y,t,eps} SNR_t (mean (x - x_hat)^2 + lambda mean (y - y_hat)^2)``: it learns
@@ -263,31 +260,6 @@ class HybridDiffusionModule(LightningModule):
             return {"image": image}
         y = self.segment(image) if mask_from == "direct" else z[:, channels:]
         return {"image": image, "mask": y.argmax(1)}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW at a constant rate after linear warm-up (section 2b)."""
-        return adamw_with_warmup(
-            self,
-            learning_rate=self.hparams["learning_rate"],
-            warmup_steps=self.hparams["warmup_steps"],
-            betas=self.hparams["adam_betas"],
-            eps=self.hparams["adam_eps"],
-            weight_decay=self.hparams["weight_decay"],
-        )
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips in every precision and logs the norm before it."""
-        norm = clip_gradients(self.unet, gradient_clip_val, gradient_clip_algorithm)
-        self.log("train/grad_norm", norm)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes which class this is, for ``meddiff.load``."""
-        checkpoint[IDENTITY] = identity_of(self)
 
     def _log_loss(self, stage: str, loss: HybridLoss, batch_size: int) -> None:
         terms = {f"{stage}/loss": loss.total}
