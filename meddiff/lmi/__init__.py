@@ -1,0 +1,5 @@
+"""LMIDiffusion: zero-shot modality translation guided by local mutual information."""
+
+from meddiff.lmi.mutual_information import local_mutual_information, mutual_information
+
+__all__ = ["local_mutual_information", "mutual_information"]

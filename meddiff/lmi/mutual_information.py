@@ -1,0 +1,127 @@
+"""Mutual information of patches, and its map over two images (papers/lmi.md, section 5a, Eq. 1)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from meddiff.lmi.estimators import Estimator
+
+
+def mutual_information(
+    px: Tensor,
+    py: Tensor,
+    *,
+    bins: int = 27,
+    bandwidth: float = 8.0,
+    normalized: bool = True,
+    estimator: str = "parzen",
+) -> Tensor:
+    """Mutual information of pairs of patches.
+
+    Args:
+        px: (P, n) grey levels in 0..255.
+        py: (P, n) grey levels in 0..255.
+        bins: grey levels at which the densities are taken, from 0 to 255.
+        bandwidth: of the Gaussian kernel, in grey levels (8 is the paper's "sigma = 2").
+        normalized: divides by the mean of the two entropies.
+        estimator: ``parzen``, or ``hist``: each sample counts for its nearest bin.
+
+    Returns:
+        (P,) float32, bits; in [0, 1] where ``normalized``.
+
+    Raises:
+        ValueError: shapes that differ, or an argument out of its range.
+    """
+    if px.ndim != 2 or px.shape != py.shape:
+        raise ValueError(f"px and py must be (P, n) alike; got {(*px.shape,)} and {(*py.shape,)}")
+    measure = Estimator(bins, bandwidth, normalized, estimator)
+    recorded = torch.is_grad_enabled() and (px.requires_grad or py.requires_grad)
+    with torch.set_grad_enabled(recorded):
+        kx, ky = measure.kernels(px.float()), measure.kernels(py.float())
+        return measure(kx, ky, measure.entropies(kx), measure.entropies(ky))
+
+
+def local_mutual_information(
+    x: Tensor,
+    y: Tensor,
+    *,
+    patch_size: int = 3,
+    search_size: int = 3,
+    bins: int = 27,
+    bandwidth: float = 8.0,
+    normalized: bool = True,
+    estimator: str = "parzen",
+    chunk_size: int | None = None,
+) -> Tensor:
+    """Map of the largest mutual information between a patch of x and those of y around it (Eq. 1).
+
+    Each image is scaled to the grey levels 0..255 by its own minimum and maximum, so the map is
+    the same for a x + b, a > 0; a constant image becomes zeros. Then both are padded with zeros.
+
+    Args:
+        x: (B, 1, H, W), any range.
+        y: (B, 1, H, W), any range; the one that is searched.
+        patch_size: odd edge of the patches.
+        search_size: odd edge of the square of candidates around a pixel.
+        bins: see ``mutual_information``.
+        bandwidth: see ``mutual_information``.
+        normalized: see ``mutual_information``.
+        estimator: see ``mutual_information``.
+        chunk_size: pixels worked on at a time; None chooses. The result does not depend on it.
+
+    Returns:
+        (B, 1, H, W) float32, in [0, 1] where ``normalized``, else bits and at least 0.
+
+    Raises:
+        ValueError: shapes that differ, or an argument out of its range.
+    """
+    check_images(x, y)
+    for name, size in (("patch_size", patch_size), ("search_size", search_size)):
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"{name} must be odd and positive; got {size}")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be positive; got {chunk_size}")
+    measure = Estimator(bins, bandwidth, normalized, estimator)
+    recorded = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
+    with torch.set_grad_enabled(recorded):
+        reach = search_size // 2
+        px = patches(grey_levels(x), patch_size, 0)
+        py = patches(grey_levels(y), patch_size, reach)
+        height, width = x.shape[-2:]
+        best = None
+        for i in range(search_size):
+            for j in range(search_size):
+                shifted = py[:, i : i + height, j : j + width].flatten(0, 2)
+                found = in_chunks(measure, px.flatten(0, 2), shifted, chunk_size or 256)
+                best = found if best is None else torch.maximum(best, found)
+        assert best is not None  # noqa: S101
+        return best.view(len(x), 1, height, width)
+
+
+def check_images(x: Tensor, y: Tensor) -> None:
+    """Raises ValueError unless both are (B, 1, H, W) alike."""
+    if x.ndim != 4 or x.shape[1] != 1 or x.shape != y.shape:
+        raise ValueError(f"x and y must be (B, 1, H, W) alike; got {(*x.shape,)} and {(*y.shape,)}")
+
+
+def grey_levels(image: Tensor) -> Tensor:
+    """Each image scaled to 0..255 by its minimum and maximum; zeros where it is constant."""
+    image = image.float()
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    scale = torch.where(high > low, high - low, torch.ones_like(high))
+    return (image - low) / scale * 255
+
+
+def patches(grey: Tensor, size: int, reach: int) -> Tensor:
+    """(B, H + 2 reach, W + 2 reach, size^2) values around each pixel and those beyond the edge."""
+    padded = F.pad(grey[:, 0], [size // 2 + reach] * 4)
+    return padded.unfold(1, size, 1).unfold(2, size, 1).flatten(3)
+
+
+def in_chunks(measure: Estimator, px: Tensor, py: Tensor, size: int) -> Tensor:
+    """``measure`` of (P, n) pairs, ``size`` pairs at a time."""
+    parts = []
+    for a, b in zip(px.split(size), py.split(size), strict=True):
+        kx, ky = measure.kernels(a), measure.kernels(b)
+        parts.append(measure(kx, ky, measure.entropies(kx), measure.entropies(ky)))
+    return torch.cat(parts)
