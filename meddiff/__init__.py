@@ -2,9 +2,10 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from meddiff.baselines import SegmentationModule
+from meddiff.baselines import SDEditModule, SegmentationModule
 from meddiff.checkpoint import load
 from meddiff.hybrid import HybridDiffusionModule, HybridFinetuneModule, LEDMModule
+from meddiff.lmi import LMIDiffusionModule, local_mutual_information, mutual_information
 
 try:
     __version__ = version("meddiff")
@@ -15,7 +16,11 @@ __all__ = [
     "HybridDiffusionModule",
     "HybridFinetuneModule",
     "LEDMModule",
+    "LMIDiffusionModule",
+    "SDEditModule",
     "SegmentationModule",
     "__version__",
     "load",
+    "local_mutual_information",
+    "mutual_information",
 ]

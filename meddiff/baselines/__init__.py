@@ -1,5 +1,6 @@
-"""What the papers compare with, each a thin LightningModule on a library."""
+"""What the papers compare with, each a thin LightningModule."""
 
+from meddiff.baselines.sdedit import SDEditModule
 from meddiff.baselines.segmentation import SegmentationModule
 
-__all__ = ["SegmentationModule"]
+__all__ = ["SDEditModule", "SegmentationModule"]

@@ -1,0 +1,49 @@
+"""Sizes of LMIDiffusion and of SDEdit, which share the score network."""
+
+from typing import Any
+
+NETWORK_KEYS = (
+    "image_size",
+    "model_channels",
+    "channel_mult",
+    "num_res_blocks",
+    "attention_resolutions",
+    "num_head_channels",
+    "dropout",
+)
+"""Arguments that the modules hand to ``adm_unet`` as they are."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # papers/lmi.md 5a and 5b: 21,423,169 parameters with the two maps.
+    "paper": {
+        "model_channels": 64,
+        "channel_mult": [1, 1, 2, 3, 4],
+        "num_res_blocks": 2,
+        "attention_resolutions": [16],
+        "num_head_channels": None,
+        "dropout": 0.0,
+        "learning_rate": 3e-4,
+        "num_inference_steps": 1000,
+    },
+    # An hour on two cores.
+    "small": {
+        "model_channels": 32,
+        "channel_mult": [1, 2, 3],
+        "num_res_blocks": 1,
+        "attention_resolutions": [16],
+        "num_head_channels": None,
+        "dropout": 0.0,
+        "learning_rate": 3e-4,
+        "num_inference_steps": 100,
+    },
+    "tiny": {
+        "model_channels": 32,
+        "channel_mult": [1, 2],
+        "num_res_blocks": 1,
+        "attention_resolutions": [16],
+        "num_head_channels": None,
+        "dropout": 0.0,
+        "learning_rate": 1e-3,
+        "num_inference_steps": 20,
+    },
+}

@@ -1,0 +1,205 @@
+"""Reverse-time samplers: Eq. 3's Euler-Maruyama, and others that need fewer steps."""
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from meddiff.lmi.sde import VESDE, VPSDE, Predictor
+from meddiff.protocols import Generators
+
+Sampler: TypeAlias = Literal["euler_maruyama", "predictor_corrector", "ode", "ancestral"]
+
+SAMPLERS: dict[str, tuple[Sampler, ...]] = {
+    "ve": ("euler_maruyama", "predictor_corrector", "ode"),
+    "vp": ("ancestral", "ode"),
+}
+"""The samplers of each SDE; the first is the paper's or its code's."""
+
+
+def euler_maruyama(
+    epsilon: Predictor, x: Tensor, sde: VESDE, *, start: float, steps: int, generator: Generators
+) -> Tensor:
+    """Eq. 3: ``x_mean = x + g^2 s dt``, ``x = x_mean + g sqrt(dt) z``, with dt = 1 / steps.
+
+    Args:
+        epsilon: Predicts the noise; the score is ``s = -epsilon / sigma``.
+        x: Where it starts, at time ``start``, shape (B, C, H, W).
+        sde: The noise.
+        start: In (0, 1]; the share of the steps that is made.
+        steps: Steps from 1 to 0; below 18 a step overshoots its own noise.
+        generator: One generator, or one an item.
+
+    Returns:
+        The last x_mean, not clamped.
+    """
+    x_mean = x
+    for t in _times(start, sde.epsilon, steps, x):
+        sigma, g = sde.sigma(t), sde.g(t)
+        x_mean = x - g**2 / sigma / steps * epsilon(x, t.expand(len(x)))
+        x = x_mean + g * (1 / steps) ** 0.5 * unit_noise(x, generator)
+    return x_mean
+
+
+def predictor_corrector(
+    epsilon: Predictor,
+    x: Tensor,
+    sde: VESDE,
+    *,
+    start: float,
+    steps: int,
+    generator: Generators,
+    snr: float = 0.16,
+) -> Tensor:
+    """Langevin correction at each noise level, then a reverse diffusion step to the next one.
+
+    Song et al., *Score-based generative modeling through SDEs*, algorithm 2; the step size follows
+    the norms of each image alone and not of the batch, so that no image depends on its neighbours.
+    Two predictions a step.
+
+    Args:
+        epsilon: Predicts the noise.
+        x: As in :func:`euler_maruyama`.
+        sde: The noise.
+        start: Likewise.
+        steps: Likewise.
+        generator: Likewise.
+        snr: Signal to noise ratio r of the correction: step size ``2 (r |z| / |s|)^2``.
+
+    Returns:
+        The last mean, not clamped.
+    """
+    times = _times(start, sde.epsilon, steps, x)
+    sigmas = [*(sde.sigma(t) for t in times), torch.zeros_like(times[0])]
+    x_mean = x
+    for t, sigma, lower in zip(times, sigmas, sigmas[1:], strict=False):
+        t = t.expand(len(x))
+        score, noise = -epsilon(x, t) / sigma, unit_noise(x, generator)
+        size = 2 * (snr * _norms(noise) / _norms(score).clamp_min(1e-12)) ** 2
+        x = x + size * score + (2 * size).sqrt() * noise
+        variance = sigma**2 - lower**2
+        x_mean = x - variance / sigma * epsilon(x, t)
+        x = x_mean + variance.sqrt() * unit_noise(x, generator)
+    return x_mean
+
+
+def ancestral(
+    epsilon: Predictor,
+    x: Tensor,
+    sde: VPSDE,
+    *,
+    start: int,
+    steps: int,
+    generator: Generators,
+    final_noise: bool = False,
+) -> Tensor:
+    """DDPM's ancestral sampling with variance beta (``fixed_large``), the authors' code.
+
+    Args:
+        epsilon: Predicts the noise.
+        x: Where it starts, at index ``start``, shape (B, C, H, W).
+        sde: The noise.
+        start: Time index.
+        steps: Steps from the last index to 0; from ``start`` a share of them.
+        generator: One generator, or one an item.
+        final_noise: Whether noise is added at t = 0 too, as the authors' code does (5c-10).
+
+    Returns:
+        The sample, not clamped.
+    """
+    from diffusers import DDPMScheduler
+
+    schedule = sde.schedule
+    scheduler = DDPMScheduler(
+        num_train_timesteps=schedule.timesteps,
+        beta_start=schedule.beta_start,
+        beta_end=schedule.beta_end,
+        beta_schedule="linear",
+        variance_type="fixed_large",
+        clip_sample=False,
+    )
+    scheduler.set_timesteps(timesteps=_indices(start, steps, schedule.timesteps), device=x.device)
+    for t in scheduler.timesteps:
+        predicted = epsilon(x, t.expand(len(x)))
+        x = scheduler.step(predicted, t, x, generator=generator).prev_sample
+    return x + schedule.beta_start**0.5 * unit_noise(x, generator) if final_noise else x
+
+
+def ode(epsilon: Predictor, x: Tensor, sde: VESDE | VPSDE, *, start: float, steps: int) -> Tensor:
+    """The probability-flow ODE by DPM-Solver++ of second order, multistep, data prediction.
+
+    It runs where the noisy image has unit scale, ``x / sqrt(1 + sigma^2)`` under VE: there both
+    SDEs are of the kind that diffusers' solver takes. The last step ends at sigma = 0.
+
+    Args:
+        epsilon: Predicts the noise.
+        x: Where it starts, shape (B, C, H, W).
+        sde: The noise.
+        start: t, or the time index under VP.
+        steps: Steps over all noise levels, equally spaced in t; from ``start`` a share of them.
+
+    Returns:
+        The sample, not clamped.
+    """
+    if isinstance(sde, VPSDE):
+        indices = _indices(int(start), steps, sde.schedule.timesteps)
+        betas = np.linspace(sde.schedule.beta_start, sde.schedule.beta_end, sde.schedule.timesteps)
+        return _dpm_solver(epsilon, x, betas, indices)
+    times = _times(start, sde.epsilon, steps, x)
+    sigmas = torch.stack([sde.sigma(t) for t in times])
+    scales = (1 + sigmas**2).sqrt()
+
+    def at_unit_scale(scaled: Tensor, level: Tensor) -> Tensor:
+        place = len(times) - 1 - level
+        return epsilon(scaled * scales[place].view(-1, 1, 1, 1), torch.stack(times)[place])
+
+    alphas_cumprod = 1 / (1 + sigmas.double().cpu().numpy()[::-1] ** 2)
+    betas = 1 - alphas_cumprod / np.concatenate([[1.0], alphas_cumprod[:-1]])
+    return _dpm_solver(at_unit_scale, x / scales[0], betas, list(reversed(range(len(times)))))
+
+
+def _dpm_solver(
+    epsilon: Predictor, x: Tensor, betas: npt.NDArray[np.float64], indices: list[int]
+) -> Tensor:
+    from diffusers import DPMSolverMultistepScheduler
+
+    scheduler = DPMSolverMultistepScheduler(
+        num_train_timesteps=len(betas),
+        trained_betas=betas.tolist(),
+        solver_order=2,
+        algorithm_type="dpmsolver++",
+        prediction_type="epsilon",
+        final_sigmas_type="zero",
+    )
+    scheduler.set_timesteps(timesteps=indices, device=x.device)
+    for t in scheduler.timesteps:
+        x = scheduler.step(epsilon(x, t.expand(len(x))), t, x, return_dict=False)[0]
+    return x
+
+
+def _times(start: float, end: float, steps: int, like: Tensor) -> list[Tensor]:
+    """Times from start to end, both included: the share of all steps that is left."""
+    number = max(round(steps * start), 1)
+    return list(torch.linspace(start, end, number, device=like.device).unbind())
+
+
+def _indices(start: int, steps: int, timesteps: int) -> list[int]:
+    """Time indices from start down to 0, each once: the share of all steps that is left."""
+    number = max(round(steps * (start + 1) / timesteps), 1)
+    indices: list[int] = np.linspace(start, 0, min(number, start + 1)).round().astype(int).tolist()
+    return indices
+
+
+def unit_noise(like: Tensor, generator: Generators) -> Tensor:
+    """Unit Gaussian noise in float32, of the shape and on the device of a tensor."""
+    from diffusers.utils.torch_utils import randn_tensor
+
+    noise: Tensor = randn_tensor(like.shape, generator, like.device, torch.float32)
+    return noise
+
+
+def _norms(x: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+    return norms

@@ -1,0 +1,147 @@
+"""The two ways of adding noise: Eq. 2's variance exploding, the authors' code's preserving one."""
+
+import math
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from meddiff.diffusion import NoiseSchedule
+
+SDEName: TypeAlias = Literal["ve", "vp"]
+_GOLDEN = 0.6180339887498949
+
+
+class SDE(Protocol):
+    """``x_t = alpha_t x_0 + sigma_t epsilon``, and how a network is told where t is."""
+
+    def sample_t(self, num: int, generator: torch.Generator) -> Tensor:
+        """Antithetic times of a training batch, shape (num,)."""
+        ...
+
+    def fixed_t(self, index: Tensor) -> Tensor:
+        """The times that validation gives to items, shape (B,) as ``index``."""
+        ...
+
+    def start_t(self, strength: float) -> float:
+        """The time at which a share of the whole diffusion is done."""
+        ...
+
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t, float32, each of the shape of t."""
+        ...
+
+    def network_input(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network is fed: x at unit scale (B, C, H, W) and its time feature (B,)."""
+        ...
+
+    def loss(self, prediction: Tensor, noise: Tensor) -> Tensor:
+        """The loss of a batch, a scalar."""
+        ...
+
+
+class VESDE:
+    """Variance exploding (Eq. 2): ``sigma(t) = sigma_min (sigma_max / sigma_min)^t``, alpha = 1.
+
+    Args:
+        sigma_min: sigma(0), on images in [0, 1].
+        sigma_max: sigma(1); more than the largest distance of two images.
+        epsilon: The smallest t.
+
+    Raises:
+        ValueError: Where the range is none.
+    """
+
+    def __init__(
+        self, sigma_min: float = 0.01, sigma_max: float = 50.0, epsilon: float = 1e-5
+    ) -> None:
+        if not 0 < sigma_min < sigma_max:
+            raise ValueError(
+                f"sigma_min: {sigma_min} is not above 0 and below sigma_max {sigma_max}"
+            )
+        self.sigma_min = sigma_min
+        self.sigma_max = sigma_max
+        self.epsilon = epsilon
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """The standard deviation of the noise at t in [0, 1]."""
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
+
+    def g(self, t: Tensor) -> Tensor:
+        """The diffusion coefficient: ``g^2 = d sigma^2 / dt = 2 sigma^2 ln(smax / smin)``."""
+        return self.sigma(t) * math.sqrt(2 * math.log(self.sigma_max / self.sigma_min))
+
+    def sample_t(self, num: int, generator: torch.Generator) -> Tensor:
+        """Antithetic times in [epsilon, 1] (papers/lmi.md 5b), shape (num,)."""
+        draws = torch.rand(
+            num // 2 + 1, generator=generator, device=generator.device, dtype=torch.float32
+        )
+        t = self.epsilon + (1 - self.epsilon) * draws
+        return torch.cat([t, 1 + self.epsilon - t])[:num]
+
+    def fixed_t(self, index: Tensor) -> Tensor:
+        """Multiples of the golden ratio: any run of indices spreads evenly over [epsilon, 1]."""
+        place = ((index.double() * _GOLDEN) % 1.0).float()
+        return self.epsilon + (1 - self.epsilon) * place
+
+    def start_t(self, strength: float) -> float:
+        """The share itself, as T = 1."""
+        return strength
+
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """1 and sigma(t)."""
+        return torch.ones_like(t), self.sigma(t)
+
+    def network_input(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """``x / sqrt(1 + sigma^2)`` and ``250 ln sigma`` (papers/lmi.md 5b, input scaling)."""
+        sigma = self.sigma(t)
+        return x * (1 + sigma**2).rsqrt().view(-1, 1, 1, 1), 250 * sigma.log()
+
+    def loss(self, prediction: Tensor, noise: Tensor) -> Tensor:
+        """Eq. 2 weighted by sigma^2 (5c-2), with ``s = -prediction / sigma``.
+
+        ``0.5 sigma^2 ||s + epsilon / sigma||^2``, the mean over pixels and batch.
+        """
+        return 0.5 * (prediction - noise).square().mean()
+
+
+class VPSDE(nn.Module):
+    """Variance preserving, as the authors' code has it: a linear DDPM of 1000 steps.
+
+    Time is an index 0..timesteps - 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.schedule = NoiseSchedule()
+
+    def sample_t(self, num: int, generator: torch.Generator) -> Tensor:
+        """Antithetic indices: draws and their mirrors T - 1 - t (papers/lmi.md 5b)."""
+        last = self.schedule.timesteps - 1
+        t = torch.randint(last + 1, (num // 2 + 1,), generator=generator, device=generator.device)
+        return torch.cat([t, last - t])[:num]
+
+    def fixed_t(self, index: Tensor) -> Tensor:
+        """Multiples of the golden ratio: any run of indices spreads evenly over all times."""
+        return ((index.double() * _GOLDEN) % 1.0 * self.schedule.timesteps).long()
+
+    def start_t(self, strength: float) -> float:
+        """The index after this share of all steps: 499 for a half."""
+        return max(round(strength * self.schedule.timesteps) - 1, 0)
+
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t of the schedule."""
+        return self.schedule.alpha[t], self.schedule.sigma[t]
+
+    def network_input(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """X as it is, which is at unit scale, and the index."""
+        return x, t
+
+    def loss(self, prediction: Tensor, noise: Tensor) -> Tensor:
+        """The squared error of epsilon, summed over pixels, the mean over the batch (5b)."""
+        return (prediction - noise).square().flatten(1).sum(1).mean()
+
+
+Predictor: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""epsilon (B, C, H, W), predicted from x_t (B, C, H, W) and t (B,)."""
