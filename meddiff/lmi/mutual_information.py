@@ -1,10 +1,14 @@
 """Mutual information of patches, and its map over two images (papers/lmi.md, section 5a, Eq. 1)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from meddiff.lmi.estimators import Estimator
+from meddiff.lmi.windows import windowed_map
 
 
 def mutual_information(
@@ -35,10 +39,8 @@ def mutual_information(
     if px.ndim != 2 or px.shape != py.shape:
         raise ValueError(f"px and py must be (P, n) alike; got {(*px.shape,)} and {(*py.shape,)}")
     measure = Estimator(bins, bandwidth, normalized, estimator)
-    recorded = torch.is_grad_enabled() and (px.requires_grad or py.requires_grad)
-    with torch.set_grad_enabled(recorded):
-        kx, ky = measure.kernels(px.float()), measure.kernels(py.float())
-        return measure(kx, ky, measure.entropies(kx), measure.entropies(ky))
+    with recorded(px, py):
+        return measure(px.float(), py.float())
 
 
 def local_mutual_information(
@@ -82,20 +84,30 @@ def local_mutual_information(
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be positive; got {chunk_size}")
     measure = Estimator(bins, bandwidth, normalized, estimator)
-    recorded = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
-    with torch.set_grad_enabled(recorded):
-        reach = search_size // 2
-        px = patches(grey_levels(x), patch_size, 0)
-        py = patches(grey_levels(y), patch_size, reach)
-        height, width = x.shape[-2:]
-        best = None
-        for i in range(search_size):
-            for j in range(search_size):
-                shifted = py[:, i : i + height, j : j + width].flatten(0, 2)
-                found = in_chunks(measure, px.flatten(0, 2), shifted, chunk_size or 256)
-                best = found if best is None else torch.maximum(best, found)
-        assert best is not None  # noqa: S101
-        return best.view(len(x), 1, height, width)
+    with recorded(x, y) as gradient:
+        x, y = grey_levels(x), grey_levels(y)
+        if measure.parzen and not gradient:
+            if x.is_cpu and measure.bandwidth > measure.spacing / 4:
+                return windowed_map(x, y, patch_size, search_size, measure, chunk_size)
+        return direct_map(x, y, patch_size, search_size, measure, chunk_size or 256)
+
+
+def direct_map(
+    x: Tensor, y: Tensor, patch_size: int, search_size: int, measure: Estimator, chunk: int
+) -> Tensor:
+    """The map of grey levels by its definition, ``chunk`` pairs of patches at a time."""
+    height, width = x.shape[-2:]
+    px = patches(x, patch_size, 0).flatten(0, 2)
+    py = patches(y, patch_size, search_size // 2)
+    best = None
+    for i in range(search_size):
+        for j in range(search_size):
+            candidate = py[:, i : i + height, j : j + width].flatten(0, 2)
+            pairs = zip(px.split(chunk), candidate.split(chunk), strict=True)
+            found = torch.cat([measure(*pair) for pair in pairs])
+            best = found if best is None else torch.maximum(best, found)
+    assert best is not None  # noqa: S101
+    return best.view(x.shape)
 
 
 def check_images(x: Tensor, y: Tensor) -> None:
@@ -118,10 +130,9 @@ def patches(grey: Tensor, size: int, reach: int) -> Tensor:
     return padded.unfold(1, size, 1).unfold(2, size, 1).flatten(3)
 
 
-def in_chunks(measure: Estimator, px: Tensor, py: Tensor, size: int) -> Tensor:
-    """``measure`` of (P, n) pairs, ``size`` pairs at a time."""
-    parts = []
-    for a, b in zip(px.split(size), py.split(size), strict=True):
-        kx, ky = measure.kernels(a), measure.kernels(b)
-        parts.append(measure(kx, ky, measure.entropies(kx), measure.entropies(ky)))
-    return torch.cat(parts)
+@contextmanager
+def recorded(*inputs: Tensor) -> Iterator[bool]:
+    """Records for a gradient where one is asked for, and says whether it does."""
+    gradient = torch.is_grad_enabled() and any(i.requires_grad for i in inputs)
+    with torch.set_grad_enabled(gradient):
+        yield gradient
