@@ -1,0 +1,123 @@
+"""The samplers against the exact score of a Gaussian N(mean, std^2) in every pixel."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from meddiff.lmi.samplers import ancestral, euler_maruyama, ode, predictor_corrector
+from meddiff.lmi.sde import VESDE, VPSDE, Predictor
+
+MEAN, STD = 0.4, 0.1
+ONE = torch.ones(1, 1, 1, 1)
+
+
+def exact(sde: VESDE | VPSDE) -> Predictor:
+    """epsilon = -sigma * score of N(alpha mean, alpha^2 std^2 + sigma^2)."""
+
+    def epsilon(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (figure.view(-1, 1, 1, 1) for figure in sde.marginal(t))
+        return sigma * (x - alpha * MEAN) / (alpha**2 * STD**2 + sigma**2)
+
+    return epsilon
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(num: int, scale: float = 1.0) -> Tensor:
+    return scale * torch.randn(num, 1, 8, 8, generator=generator(1))
+
+
+def test_euler_maruyama_takes_the_papers_steps() -> None:
+    # papers/lmi.md 5g-6: the same steps in float64 NumPy with the recorded noise.
+    sde, steps = VESDE(), 200
+    x = noise(2, 50.0)
+    found = euler_maruyama(exact(sde), x, sde, start=1.0, steps=steps, generator=generator())
+    recorded = generator()
+    y = x.double().numpy()
+    log_ratio, mean = np.log(50 / 0.01), y
+    for t in np.linspace(1, 1e-5, steps):
+        sigma2 = (0.01 * 5000**t) ** 2
+        g2 = 2 * sigma2 * log_ratio
+        score = -(y - MEAN) / (STD**2 + sigma2)
+        mean = y + g2 * score / steps
+        z = torch.randn(y.shape, generator=recorded).double().numpy()
+        y = mean + np.sqrt(g2 / steps) * z
+    assert np.abs(found.numpy() - mean).max() < 2e-4
+
+
+@pytest.mark.parametrize("start", [1.0, 0.5])
+def test_ode_follows_the_exact_flow(start: float) -> None:
+    # Under VE the flow only scales what is around the mean.
+    sde, x = VESDE(), noise(2)
+    sigma = float(sde.sigma(torch.tensor(start)))
+    x = MEAN + (x * sigma if start == 1.0 else x * np.sqrt(sigma**2 + STD**2))
+    found = ode(exact(sde), x, sde, start=start, steps=100)
+    scale = STD / np.sqrt(STD**2 + sigma**2)
+    assert torch.allclose(found, MEAN + (x - MEAN) * scale, atol=2e-3)
+
+
+def test_ode_under_vp_follows_the_exact_flow() -> None:
+    sde, x = VPSDE(), noise(2)
+    found = ode(exact(sde), x, sde, start=999, steps=500)
+    alpha, sigma = (float(figure) for figure in sde.marginal(torch.tensor(999)))
+    scale = STD / np.sqrt(alpha**2 * STD**2 + sigma**2)
+    assert torch.allclose(found, MEAN + (x - alpha * MEAN) * scale, atol=4e-3)
+
+
+def test_stochastic_samplers_end_in_the_distribution() -> None:
+    ve, vp = VESDE(), VPSDE()
+    start = noise(64, 50.0)
+    corrected = predictor_corrector(
+        exact(ve), start, ve, start=1.0, steps=60, generator=generator()
+    )
+    plain = euler_maruyama(exact(ve), start, ve, start=1.0, steps=400, generator=generator())
+    code = ancestral(exact(vp), noise(64), vp, start=999, steps=1000, generator=generator())
+    for sample, spread in ((corrected, 0.15), (plain, 0.05), (code, 0.05)):
+        assert sample.mean().item() == pytest.approx(MEAN, abs=0.01)
+        assert sample.std().item() == pytest.approx(STD, rel=spread)
+
+
+def test_a_share_of_the_steps_is_made_from_a_share_of_the_time() -> None:
+    ve, vp, calls = VESDE(), VPSDE(), []
+
+    def counted(sde: VESDE | VPSDE) -> Predictor:
+        def epsilon(x: Tensor, t: Tensor) -> Tensor:
+            calls.append(t[0].item())
+            return exact(sde)(x, t)
+
+        return epsilon
+
+    euler_maruyama(counted(ve), noise(1), ve, start=0.5, steps=10, generator=generator())
+    ode(counted(ve), noise(1), ve, start=0.5, steps=10)
+    assert calls == pytest.approx([*np.linspace(0.5, 1e-5, 5)] * 2, abs=1e-6)
+    calls.clear()
+    predictor_corrector(counted(ve), noise(1), ve, start=0.5, steps=10, generator=generator())
+    assert len(calls) == 10  # two a step
+    calls.clear()
+    ancestral(counted(vp), noise(1), vp, start=499, steps=1000, generator=generator())
+    assert calls == list(range(499, -1, -1))
+    calls.clear()
+    ode(counted(vp), noise(1), vp, start=499, steps=10)
+    assert calls == [499, 374, 250, 125, 0]
+
+
+def test_final_noise_is_that_of_the_last_step() -> None:
+    sde = VPSDE()
+    given = {"start": 999, "steps": 10}
+    plain = ancestral(exact(sde), noise(64), sde, generator=generator(), **given)
+    noisy = ancestral(exact(sde), noise(64), sde, generator=generator(), final_noise=True, **given)
+    assert (noisy - plain).std().item() == pytest.approx(0.01, rel=0.05)  # sqrt(1e-4)
+
+
+def test_an_image_does_not_depend_on_its_neighbours() -> None:
+    sde = VESDE()
+    x = noise(3, 50.0)
+
+    def made(items: list[int]) -> Tensor:
+        own = [generator(item) for item in items]
+        return predictor_corrector(exact(sde), x[items], sde, start=1.0, steps=5, generator=own)
+
+    assert torch.equal(made([0, 1, 2])[2:], made([2]))
