@@ -11,6 +11,7 @@ from callbacks.predictions import PredictionWriter
 from callbacks.preemption import Preemption
 from callbacks.samples import SampleGrid
 from callbacks.throughput import Throughput
+from callbacks.translation import TranslationMetrics
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -26,5 +27,6 @@ __all__ = [
     "SampleGrid",
     "SegmentationMetrics",
     "Throughput",
+    "TranslationMetrics",
     "ema_weights",
 ]

@@ -1,4 +1,4 @@
-"""Images with the outlines of their masks, put together in a grid."""
+"""Images with the outlines of their masks, and label maps, put together in a grid."""
 
 import math
 from pathlib import Path
@@ -73,9 +73,30 @@ def draw_outlines(
     return drawn
 
 
+def to_colours(labels: Tensor) -> Tensor:
+    """Paints label maps: 0 black, 1, 2, ... in the colours of :data:`PALETTE`.
+
+    Args:
+        labels: Shape (N, H, W).
+
+    Returns:
+        Tiles like those of :func:`to_rgb`.
+    """
+    paint = torch.tensor(PALETTE, dtype=torch.uint8, device=labels.device)
+    pixels = paint[(labels.long() - 1) % len(PALETTE)] * (labels > 0)[..., None]
+    return _enlarge(pixels.permute(0, 3, 1, 2))
+
+
 def grid_of(tiles: Tensor) -> Tensor:
     """Puts tiles (N, 3, H, W) side by side in a grid as square as can be, uint8 (3, H', W')."""
     grid: Tensor = make_grid(tiles, nrow=math.ceil(math.sqrt(len(tiles))), padding=2, pad_value=32)
+    return grid
+
+
+def lines_of(tiles: Tensor) -> Tensor:
+    """Puts tiles (N, M, 3, H, W) in N lines of M, uint8 (3, H', W')."""
+    columns = tiles.shape[1]
+    grid: Tensor = make_grid(tiles.flatten(0, 1), nrow=columns, padding=2, pad_value=32)
     return grid
 
 

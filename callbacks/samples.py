@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
@@ -15,29 +13,33 @@ from torch.utils.data import DataLoader
 
 from callbacks.distributed import gather_rows
 from callbacks.ema import ema_weights
-from callbacks.pictures import TRUTH, draw_outlines, grid_of, to_rgb, write_png
-from meddiff.protocols import SupportsSampling, SupportsSegmentation, can_sample, can_segment
+from callbacks.pictures import TRUTH, draw_outlines, grid_of, lines_of, to_rgb
+from callbacks.publishing import first_loader, is_missing, publish, spread_items
+from meddiff.protocols import (
+    SupportsSampling,
+    SupportsSegmentation,
+    SupportsTranslation,
+    can_sample,
+    can_segment,
+    can_translate,
+)
 from meddiff.randomness import item_generators
-
-Kind: TypeAlias = Literal["step", "segment", "test"]
-
-LOGGED_AS: dict[Kind, str] = {
-    "step": "samples",
-    "segment": "segmentations",
-    "test": "test_segmentations",
-}
-"""The name of each kind of picture in TensorBoard and Weights & Biases."""
 
 
 class SampleGrid(Callback):
-    """Every N steps, and at the end of training and of a test, draws a grid of samples.
+    """Every N steps, and at the end of training and of a test, draws what the module makes.
 
     - ``samples/step-<step>.png``: images from fixed noise, with the outlines of their masks where
       the module makes masks;
     - ``samples/segment-<step>.png``: validation images, evenly spread over the set, with the
       predicted outlines (a colour a class) over the true ones (white);
-    - ``samples/test-<step>.png``: the same of test images, with the weights that were tested; its
-      step is that of their checkpoint.
+    - ``samples/translate-<step>.png``: where the module translates and makes no samples, validation
+      images evenly spread over the set, a line an image: the input (``source`` where batches have
+      it, else ``image``), its translation and, where batches have it, the true ``target``. Without
+      a validation set they are training images, augmented as they are in training;
+    - ``samples/test-<step>.png``: masks of test images as in ``segment``, with the weights that
+      were tested; its step is that of their checkpoint. Translations of a test are drawn by
+      :class:`~callbacks.translation.TranslationMetrics`.
 
     All use the averaged weights where there are any, go to TensorBoard and W&B where these are on,
     and leave training as it was: no random number that training draws depends on them. Each process
@@ -46,7 +48,7 @@ class SampleGrid(Callback):
     Args:
         every_n_steps: Optimiser steps between two grids.
         num: Pictures in a grid, or all where a set has fewer; 0 draws none.
-        seed: Seed of the noise.
+        seed: Seed of the noise of samples and translations.
 
     Raises:
         ValueError: Where an argument is out of its range.
@@ -102,19 +104,28 @@ class SampleGrid(Callback):
             if can_segment(pl_module):
                 tiles = self._segmented(trainer, pl_module, trainer.test_dataloaders)
                 if tiles is not None:
-                    _publish(trainer, "test", tiles, trainer.global_step if step is None else step)
+                    at = trainer.global_step if step is None else step
+                    publish(trainer, "test_segmentations", grid_of(tiles), at)
 
     def _draw(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.num:
             return
         step = trainer.global_step
         with _for_drawing(trainer, module):
-            if can_sample(module) and _is_missing(trainer, "step", step):
-                _publish(trainer, "step", self._sampled(trainer, module), step)
-            if can_segment(module) and _is_missing(trainer, "segment", step):
+            if can_sample(module) and is_missing(trainer, "samples", step):
+                publish(trainer, "samples", grid_of(self._sampled(trainer, module)), step)
+            if can_segment(module) and is_missing(trainer, "segmentations", step):
                 tiles = self._segmented(trainer, module, trainer.val_dataloaders)
                 if tiles is not None:
-                    _publish(trainer, "segment", tiles, step)
+                    publish(trainer, "segmentations", grid_of(tiles), step)
+            if (
+                can_translate(module)
+                and not can_sample(module)
+                and is_missing(trainer, "translations", step)
+            ):
+                tiles = self._translated(trainer, module)
+                if tiles is not None:
+                    publish(trainer, "translations", lines_of(tiles), step)
 
     def _sampled(self, trainer: Trainer, module: SupportsSampling) -> Tensor:
         own = _share(trainer, list(range(self.num)))
@@ -127,20 +138,36 @@ class SampleGrid(Callback):
     def _segmented(
         self, trainer: Trainer, module: SupportsSegmentation, loaders: Any
     ) -> Tensor | None:
-        loader = _first_loader(loaders)
+        loader = first_loader(loaders)
         if loader is None:
             return None
-        size = len(loader.dataset)  # type: ignore[arg-type]
-        num = min(self.num, size)
-        spread = [item * size // num for item in range(num)]
-        own = [loader.dataset[item] for item in _share(trainer, spread)]
-        batch = trainer.precision_plugin.convert_input(loader.collate_fn(own))
-        batch = trainer.strategy.batch_to_device(batch)
+        items = spread_items(self.num, len(loader.dataset))  # type: ignore[arg-type]
+        batch = _batch_of(trainer, loader, _share(trainer, items))
         if "mask" not in batch:
             return None
         predicted = module.segment(batch["image"]).argmax(dim=1)
         tiles = draw_outlines(to_rgb(batch["image"]), batch["mask"], TRUTH)
-        return _joined(trainer, draw_outlines(tiles, predicted), num)
+        return _joined(trainer, draw_outlines(tiles, predicted), len(items))
+
+    def _translated(self, trainer: Trainer, module: SupportsTranslation) -> Tensor | None:
+        loader = first_loader(trainer.val_dataloaders) or first_loader(trainer.train_dataloader)
+        if loader is None:
+            return None
+        items = spread_items(self.num, len(loader.dataset))  # type: ignore[arg-type]
+        own = _share(trainer, items)
+        batch = _batch_of(trainer, loader, own)
+        source = batch["source" if "source" in batch else "image"]
+        shown = [source, module.translate(source, item_generators(self.seed, own))]
+        if "target" in batch:
+            shown.append(batch["target"])
+        tiles = torch.stack([to_rgb(image) for image in shown], dim=1)
+        return _joined(trainer, tiles, len(items))
+
+
+def _batch_of(trainer: Trainer, loader: DataLoader[Any], items: list[int]) -> Any:
+    """These items of a loader's set, on the device."""
+    batch = loader.collate_fn([loader.dataset[item] for item in items])
+    return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
 
 
 def _share(trainer: Trainer, items: list[int]) -> list[int]:
@@ -155,32 +182,6 @@ def _joined(trainer: Trainer, own: Tensor, num: int) -> Tensor:
     gathered = gather_rows(trainer, own)
     by_rank = gathered.reshape(trainer.world_size, -1, *gathered.shape[1:])
     return by_rank.transpose(0, 1).flatten(0, 1)[:num]
-
-
-def _first_loader(loaders: Any) -> DataLoader[Any] | None:
-    first = loaders[0] if isinstance(loaders, list) and loaders else loaders
-    return first if isinstance(first, DataLoader) and len(first) else None
-
-
-def _file(trainer: Trainer, kind: Kind, step: int) -> Path:
-    return Path(trainer.default_root_dir) / "samples" / f"{kind}-{step:08d}.png"
-
-
-def _is_missing(trainer: Trainer, kind: Kind, step: int) -> bool:
-    """Whether the first process has no such file; the same answer on all."""
-    return not trainer.strategy.broadcast(_file(trainer, kind, step).is_file())
-
-
-def _publish(trainer: Trainer, kind: Kind, tiles: Tensor, step: int) -> None:
-    if not trainer.is_global_zero:
-        return
-    picture = grid_of(tiles.cpu())
-    write_png(_file(trainer, kind, step), picture)
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(LOGGED_AS[kind], picture, step)
-        elif isinstance(logger, WandbLogger):
-            logger.log_image(LOGGED_AS[kind], [picture.permute(1, 2, 0).numpy()], step=step)
 
 
 @contextmanager

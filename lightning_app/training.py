@@ -54,6 +54,7 @@ STANDING = {
     "ema": "EMACallback",
     "guard": "NonFiniteGuard",
     "metrics": "SegmentationMetrics",
+    "translation": "TranslationMetrics",
     "samples": "SampleGrid",
     "predictions": "PredictionWriter",
     "throughput": "Throughput",

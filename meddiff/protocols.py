@@ -69,6 +69,18 @@ class ProvidesLabelled(Protocol):
 
 
 @runtime_checkable
+class ProvidesReference(Protocol):
+    """A data module that yields its training images of one domain one by one."""
+
+    def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
+        """Yields images (C, H, W) in [-1, 1], unaugmented, the same in every stage.
+
+        ``domain`` is ``source``, ``target`` or None, which is what the module is trained on.
+        """
+        ...
+
+
+@runtime_checkable
 class DeclaresHalfPrecision(Protocol):
     """A module that says whether its networks bear fp16 with a gradient scaler."""
 
@@ -86,3 +98,8 @@ def can_sample(module: object) -> TypeGuard[SupportsSampling]:
 def can_segment(module: object) -> TypeGuard[SupportsSegmentation]:
     """Whether ``segment`` is there and, by the module's ``segments`` property, meaningful."""
     return isinstance(module, SupportsSegmentation) and getattr(module, "segments", True)
+
+
+def can_translate(module: object) -> TypeGuard[SupportsTranslation]:
+    """Whether ``translate`` is there and, by the module's ``translates`` property, meaningful."""
+    return isinstance(module, SupportsTranslation) and getattr(module, "translates", True)

@@ -15,8 +15,8 @@ STANDING = sorted(
 )
 
 
-def test_all_eleven_are_there() -> None:
-    assert len(STANDING) == 11
+def test_all_twelve_are_there() -> None:
+    assert len(STANDING) == 12
 
 
 @pytest.mark.parametrize("name", STANDING)
