@@ -6,13 +6,18 @@ from torch import Tensor
 
 from meddiff import LMIDiffusionModule, SDEditModule
 from meddiff.lmi import local_mutual_information
+from meddiff.lmi.sde import SDEName
 from meddiff.randomness import item_generators
 
 
-def tiny(**given: Any) -> LMIDiffusionModule:
+def make(**given: Any) -> LMIDiffusionModule:
     arguments: dict[str, Any] = {"preset": "tiny", "image_size": 16, "num_inference_steps": 4}
     torch.manual_seed(0)
-    module = LMIDiffusionModule(**arguments | given)
+    return LMIDiffusionModule(**arguments | given)
+
+
+def tiny(**given: Any) -> LMIDiffusionModule:
+    module = make(**given)
     # The head starts at zero; any other weights tell conditions apart.
     torch.nn.init.normal_(module.unet.conv_out.weight, std=0.1)
     return module.eval()
@@ -49,8 +54,8 @@ def test_grey_levels_of_the_source_never_reach_the_network() -> None:
     module = tiny()
     source = images(2)
     darker = 0.5 * source - 0.3
-    made = [module.translate(x, item_generators(0, [0, 1])) for x in (source, darker)]
-    assert torch.allclose(*made, atol=1e-3)
+    bright, dark = (module.translate(x, item_generators(0, [0, 1])) for x in (source, darker))
+    assert torch.allclose(bright, dark, atol=1e-3)
 
 
 @pytest.mark.parametrize("sde", ["ve", "vp"])
@@ -81,11 +86,11 @@ def test_without_guidance_the_source_does_not_matter() -> None:
     module = tiny(guidance="zeros")
     made = [module.translate(images(2, seed), item_generators(0, [0, 1])) for seed in (0, 1)]
     assert torch.equal(*made)
-    from_source = [
+    first, second = (
         module.translate(images(2, seed), item_generators(0, [0, 1]), start="source")
         for seed in (0, 1)
-    ]
-    assert not torch.allclose(*from_source, atol=1e-2)
+    )
+    assert not torch.allclose(first, second, atol=1e-2)
 
 
 def test_sdedit_at_no_strength_gives_the_source_back() -> None:
@@ -108,7 +113,9 @@ def test_sdedit_starts_from_the_perturbed_source() -> None:
 
 @pytest.mark.parametrize("kind", [LMIDiffusionModule, SDEditModule])
 @pytest.mark.parametrize("sde", ["ve", "vp"])
-def test_the_loss_falls_on_a_batch(kind: type[LMIDiffusionModule | SDEditModule], sde: str) -> None:
+def test_the_loss_falls_on_a_batch(
+    kind: type[LMIDiffusionModule | SDEditModule], sde: SDEName
+) -> None:
     torch.manual_seed(0)
     module = kind(preset="tiny", image_size=16, sde=sde)
     clean, noise = images(8), torch.randn(8, 1, 16, 16)
@@ -143,12 +150,12 @@ def test_the_loss_falls_on_a_batch(kind: type[LMIDiffusionModule | SDEditModule]
 )
 def test_what_is_not_there_is_an_error_at_once(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LMIDiffusionModule(**{"preset": "tiny", "image_size": 16} | given)
+        make(**given)
 
 
 def test_a_source_that_the_network_cannot_take_is_an_error() -> None:
     module = tiny()
-    with pytest.raises(ValueError, match="1 channels of 15 x 16 pixels.*multiples of 2"):
+    with pytest.raises(ValueError, match=r"1 channels of 15 x 16 pixels.*multiples of 2"):
         module.translate(torch.zeros(1, 1, 15, 16))
     with pytest.raises(ValueError, match="3 channels of 16 x 16"):
         module.translate(torch.zeros(1, 3, 16, 16))

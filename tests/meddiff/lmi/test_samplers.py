@@ -106,9 +106,18 @@ def test_a_share_of_the_steps_is_made_from_a_share_of_the_time() -> None:
 
 def test_final_noise_is_that_of_the_last_step() -> None:
     sde = VPSDE()
-    given = {"start": 999, "steps": 10}
-    plain = ancestral(exact(sde), noise(64), sde, generator=generator(), **given)
-    noisy = ancestral(exact(sde), noise(64), sde, generator=generator(), final_noise=True, **given)
+    plain, noisy = (
+        ancestral(
+            exact(sde),
+            noise(64),
+            sde,
+            start=999,
+            steps=10,
+            generator=generator(),
+            final_noise=final_noise,
+        )
+        for final_noise in (False, True)
+    )
     assert (noisy - plain).std().item() == pytest.approx(0.01, rel=0.05)  # sqrt(1e-4)
 
 
