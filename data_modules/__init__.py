@@ -11,6 +11,7 @@ from data_modules.ffhq34 import FFHQ34DataModule
 from data_modules.ham10000 import HAM10000DataModule
 from data_modules.image_mask_folder import ImageMaskFolderDataModule
 from data_modules.isic import ISICDataModule
+from data_modules.ixi import IXIDataModule
 from data_modules.montgomery import MontgomeryDataModule
 from data_modules.nih import NIHDataModule
 from data_modules.noise import NoiseDataModule
@@ -26,6 +27,7 @@ __all__ = [
     "FFHQ34DataModule",
     "HAM10000DataModule",
     "ISICDataModule",
+    "IXIDataModule",
     "ImageMaskFolderDataModule",
     "MontgomeryDataModule",
     "NIHDataModule",

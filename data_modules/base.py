@@ -36,7 +36,7 @@ PredictSplit = Literal["train", "val", "test", "all"]
 _SHARE_OF_MEMORY = 0.5  # of the free memory that `cache: auto` takes at most
 
 
-class ImageMaskDataModule(SplitLoaders, ABC):
+class ImageMaskDataModule(SplitLoaders[Item, ImageMaskDataset], ABC):
     """Images with masks; a subclass only says where the files are.
 
     Before a run starts every file it needs is read once (and remembered by size and time); what is

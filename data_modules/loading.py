@@ -2,7 +2,7 @@
 
 import multiprocessing
 import sys
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -10,11 +10,14 @@ from torch.utils.data import DataLoader
 
 from data_modules.dataset import ImageMaskDataset
 from data_modules.errors import DataError
-from data_modules.layout import Item
 from data_modules.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
+from data_modules.slices import SliceDataset
+
+ItemT = TypeVar("ItemT")
+DatasetT = TypeVar("DatasetT", ImageMaskDataset, SliceDataset)
 
 
-class SplitLoaders(LightningDataModule):
+class SplitLoaders(LightningDataModule, Generic[ItemT, DatasetT]):
     """What Lightning asks of a data module, over the data sets that a subclass makes.
 
     Args:
@@ -30,8 +33,8 @@ class SplitLoaders(LightningDataModule):
         self.num_workers = num_workers
         self.drop_last = drop_last
         self.seed = seed
-        self._splits: dict[str, list[Item]] = {}
-        self._datasets: dict[str, ImageMaskDataset] = {}
+        self._splits: dict[str, list[ItemT]] = {}
+        self._datasets: dict[str, DatasetT] = {}
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; what does not fill an optimiser step is left out of an epoch.

@@ -14,8 +14,9 @@ from data_modules.errors import DataError
 from data_modules.io import ImageArray
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as Pillow's mode L
-AUGMENTATIONS = ("hflip", "vflip", "rot90", "crop")
+AUGMENTATIONS = ("hflip", "vflip", "rot90", "crop", "blur")
 _CROPPED = 0.05  # of the size, at most, that `crop` cuts off each side
+_BLURRED = 2 / 128  # of the size: the largest sigma of `blur`
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels, not rounded."""
@@ -92,8 +93,10 @@ class Augmentation:
 
     Args:
         names: Of ``hflip``, ``vflip`` (each with probability 0.5), ``rot90`` (0, 90, 180 or 270
-            degrees, equally likely) and ``crop`` (each side loses 0 to 5 % of the size, drawn on
-            its own, and the rest is resized to the whole; papers/hybrid.md 2d).
+            degrees, equally likely), ``crop`` (each side loses 0 to 5 % of the size, drawn on
+            its own, and the rest is resized to the whole; papers/hybrid.md 2d) and ``blur`` (of the
+            image alone: with probability 0.5, Gaussian, sigma uniform in 0 to 2 pixels of 128;
+            papers/lmi.md 5b).
         seed: Seed of the run.
 
     Raises:
@@ -118,6 +121,7 @@ class Augmentation:
         }
         self.pipeline = albumentations.Compose([makers[n]() for n in names if n in makers])
         self.crops = "crop" in names
+        self.blurs = "blur" in names
         self.seed = seed
 
     def __call__(
@@ -135,7 +139,9 @@ class Augmentation:
         given = {"image": image} if mask is None else {"image": image, "mask": mask}
         changed = self.pipeline(**given)
         image, mask = changed["image"], changed.get("mask")
-        return _crop(image, mask, np.random.default_rng([key, 1])) if self.crops else (image, mask)
+        if self.crops:
+            image, mask = _crop(image, mask, np.random.default_rng([key, 1]))
+        return _blur(image, np.random.default_rng([key, 2])) if self.blurs else image, mask
 
 
 def _crop(
@@ -145,3 +151,13 @@ def _crop(
     left, upper, right, lower = (rng.uniform(0, _CROPPED, 4) * size).tolist()
     box = (left, upper, size - right, size - lower)
     return resize_image(image, size, box), None if mask is None else resize_mask(mask, size, box)
+
+
+def _blur(image: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:
+    blurred, share = rng.random(2).tolist()
+    if blurred >= 0.5:
+        return image
+    import cv2  # comes with albumentations
+
+    sigma = max(share * _BLURRED * image.shape[0], 1e-3)  # 0 would let OpenCV choose
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma)).reshape(image.shape)

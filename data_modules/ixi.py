@@ -1,0 +1,447 @@
+"""IXI: T1, T2 and PD of the brains of healthy people, and other MR slices in folders.
+
+Layouts, pairs, splits, licence and traps: docs/data/ixi.md.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+from torch import Tensor
+
+from data_modules.base import PredictSplit
+from data_modules.errors import DataError
+from data_modules.inspection import raise_problems
+from data_modules.io import read_bytes
+from data_modules.layout import Exclusion, Problem
+from data_modules.loading import SplitLoaders
+from data_modules.modality_listing import (
+    MODALITIES,
+    Modality,
+    Scan,
+    find_modalities,
+    list_scans,
+    loose_names,
+    require_known,
+    split_subjects,
+    warn_of_few,
+)
+from data_modules.pairing import Pairing, match, size_problems
+from data_modules.slices import SliceDataset, SliceItem, SliceReader, items_of, whole_cut
+from data_modules.splits import Split, assert_disjoint, leaks
+from data_modules.transforms import Augmentation
+
+_STAGES = {"fit": "train", "validate": "val", "test": "test"}
+
+
+class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
+    """Axial slices of one MR modality to train on, and of two in pairs to measure a translation.
+
+    `fit` reads the target modality alone, as ``image``; `validate` and `test` give ``source`` and
+    ``target`` on one grid, `predict` ``source`` alone. All are (B, C, S, S) float32 in [-1, 1].
+    Splits are by subject, and the files of the target modality alone decide them.
+
+    Args:
+        root: Folder that holds the volumes, or folders `T1`, `T2`, `PD`. None: `data/ixi`.
+        source: Modality that is translated from: T1, T2 or PD.
+        target: Modality that is trained on and translated to.
+        image_size: Slices become squares of this side, in pixels.
+        in_channels: 1, or 3 that are equal.
+        batch_size: Slices a device and batch.
+        num_workers: Processes that augment; slices are in memory.
+        seed: Fixes order and augmentation; the command gives it `seed_everything`.
+        split_seed: Fixes the split.
+        val_fraction: Share of the training subjects held out for validation; 0 holds out none.
+        num_train_subjects: At most so many subjects for training and validation.
+        num_test_subjects: At most so many for test; fewer than both are split in proportion.
+        slices: Where volumes are cut, as fractions of the axial extent.
+        percentiles: Of a volume's intensities, that are mapped to -1 and 1.
+        test_subjects: These subjects are test and all others train. None: by the numbers.
+        registration: Whether volumes of a pair on different grids are registered.
+        augment: Names of :class:`Augmentation`, for training alone; the paper's: `hflip`, `blur`.
+        exclude_file: Text file of subjects or files to leave out, a name a line.
+        predict_split: What `predict` goes over; `all` needs no target files.
+        drop_last: Whether what does not fill an optimiser step is left out of a training epoch.
+
+    Raises:
+        DataError: If an argument is wrong.
+    """
+
+    short_name: ClassVar[str] = "ixi"
+
+    def __init__(
+        self,
+        root: str | None = None,
+        source: Modality = "PD",
+        target: Modality = "T1",
+        image_size: int = 128,
+        in_channels: int = 1,
+        batch_size: int = 4,
+        num_workers: int = 4,
+        seed: int = 0,
+        split_seed: int = 0,
+        val_fraction: float = 0.05,
+        num_train_subjects: int = 100,
+        num_test_subjects: int = 25,
+        slices: Sequence[float] = (0.45, 0.50, 0.55),
+        percentiles: Sequence[float] = (0.5, 99.5),
+        test_subjects: list[str] | None = None,
+        registration: bool = True,
+        augment: list[str] | None = None,
+        exclude_file: str | None = None,
+        predict_split: PredictSplit = "test",
+        drop_last: bool = True,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size, num_workers=num_workers, drop_last=drop_last, seed=seed
+        )
+        _check_modalities(source, target)
+        _check_counts(
+            image_size=image_size,
+            batch_size=batch_size,
+            num_train_subjects=num_train_subjects,
+            num_test_subjects=num_test_subjects + 1,  # 0 is allowed
+        )
+        _check_fractions(val_fraction, slices, percentiles)
+        if in_channels not in (1, 3):
+            raise DataError(f"data.init_args.in_channels: {in_channels} given, expected 1 or 3.")
+        _check_predict_split(predict_split)
+        self.root = Path(root if root is not None else f"data/{self.short_name}").expanduser()
+        self.source = source
+        self.target = target
+        self.image_size = image_size
+        self.in_channels = in_channels
+        self.split_seed = split_seed
+        self.val_fraction = val_fraction
+        self.num_train_subjects = num_train_subjects
+        self.num_test_subjects = num_test_subjects
+        self.slices = tuple(slices)
+        self.test_subjects = test_subjects
+        self.exclude_file = exclude_file
+        self.predict_split = predict_split
+        self.augmentation = Augmentation(augment, seed) if augment else None
+        self._pairing = Pairing(source, target, self.slices, registration)
+        self._reader = SliceReader(self.root, image_size, (percentiles[0], percentiles[1]))
+        self._digests: dict[str, str] = {}
+        self._subjects: dict[str, Split] = {}
+
+    @classmethod
+    def present(cls, root: Path) -> bool:
+        """Whether files of some modality are under a root; reads none."""
+        return root.is_dir() and bool(find_modalities(root))
+
+    @classmethod
+    def variants(cls, root: Path) -> list[dict[str, Any]]:
+        """Arguments under which `check` looks at a root: each two modalities that are there."""
+        there = list(find_modalities(root)) if root.is_dir() else []
+        if len(there) == 1:
+            there += [modality for modality in MODALITIES if modality not in there][-1:]
+        pairs = combinations(there, 2)
+        return [{"target": target, "source": source} for target, source in pairs] or [{}]
+
+    def prepare_data(self) -> None:
+        """Reads what the running stage needs; Lightning calls it in one process a node."""
+        running = None if self.trainer is None else self.trainer.state.fn
+        self._inspect("fit" if running is None else running.value)
+
+    def setup(self, stage: str) -> None:
+        """Splits the subjects and makes the data sets of a stage.
+
+        Args:
+            stage: `fit`, `validate`, `test` or `predict`.
+
+        Raises:
+            DataError: If the data cannot be used.
+        """
+        self._splits, wanted = self._inspect(stage)
+        if self._subjects and self.test_subjects is None:
+            warn_of_few(self._subjects, self.num_train_subjects, self.num_test_subjects)
+        self._datasets = {split: self._dataset(split, self._splits[split]) for split in wanted}
+
+    def _inspect(self, stage: str) -> tuple[dict[str, list[SliceItem]], list[str]]:
+        """The slices of each split, and the splits that a stage goes over, all read."""
+        if stage == "fit":
+            wanted, scans = ["train", "val"], self._scans([self.target])
+        else:
+            wanted = [_STAGES.get(stage, "predict")]
+            scans = self._scans([self.target, self.source])
+        targets, sources = scans[self.target], scans.get(self.source, [])
+        self._subjects = self._split(targets, sources)
+        splits = {
+            name: self._whole(targets, [s for s, own in self._subjects.items() if own == name])
+            for name in get_args(Split)
+        }
+        problems: list[Problem] = []
+        if stage == "predict":
+            splits["predict"] = self._predicted(sources)
+        elif stage != "fit":
+            splits[wanted[0]], problems = self._paired(wanted[0], sources, targets)
+        raise_problems(problems, self.short_name, self.root)
+        if not splits[wanted[0]]:
+            raise self._nothing(stage, wanted[0], targets)
+        self._read(item for name in wanted for item in splits[name])
+        if stage != "predict":
+            assert_disjoint(self._contents(splits), "identical files")
+        return splits, wanted
+
+    def _scans(self, modalities: Sequence[Modality]) -> dict[Modality, list[Scan]]:
+        """Lists modalities; of the others the names alone are looked at."""
+        if not self.root.is_dir():
+            raise DataError(
+                f"data.init_args.root: there is no folder {self.root}.\n{self._advice()}"
+            )
+        files = find_modalities(self.root)
+        if not files:
+            raise DataError(self._wrong_layout())
+        exclusion = Exclusion(self.exclude_file)
+        scans: dict[Modality, list[Scan]] = {}
+        problems: list[Problem] = []
+        for modality in modalities:
+            found = list_scans(self.root, files.get(modality, {}), exclusion)
+            scans[modality] = found[0]
+            problems += found[1]
+        for modality in files.keys() - scans.keys():
+            for file, inside in files[modality].items():
+                exclusion.covers(*loose_names(file, inside))
+        exclusion.require_all_used()
+        raise_problems(problems, self.short_name, self.root)
+        return scans
+
+    def _split(self, targets: Sequence[Scan], sources: Sequence[Scan]) -> dict[str, Split]:
+        """The split of each subject; the sources only make names known."""
+        subjects = {scan.subject for scan in targets}
+        if self.test_subjects is not None:
+            known = subjects | {scan.subject for scan in sources}
+            require_known(self.test_subjects, known if sources else known | self._all_subjects())
+        split = split_subjects(
+            subjects,
+            test_subjects=self.test_subjects,
+            num_train=self.num_train_subjects,
+            num_test=self.num_test_subjects,
+            val_fraction=self.val_fraction,
+            seed=self.split_seed,
+        )
+        # A subject with source files alone can be a test subject by its name.
+        return split | dict.fromkeys(self.test_subjects or (), "test")
+
+    def _all_subjects(self) -> set[str]:
+        """What the names of all files may say of their subjects; opens none."""
+        files = find_modalities(self.root).values()
+        return {name for found in files for item in found.items() for name in loose_names(*item)}
+
+    def _whole(self, scans: Iterable[Scan], subjects: Iterable[str]) -> list[SliceItem]:
+        chosen = set(subjects)
+        return [
+            item
+            for scan in scans
+            if scan.subject in chosen
+            for item in items_of({"image": whole_cut(scan, self.slices)})
+        ]
+
+    def _predicted(self, sources: Sequence[Scan]) -> list[SliceItem]:
+        chosen = [
+            scan
+            for scan in sources
+            if self.predict_split in ("all", self._subjects.get(scan.subject))
+        ]
+        cuts = ({"source": whole_cut(scan, self.slices)} for scan in chosen)
+        return [item for cut in cuts for item in items_of(cut)]  # type: ignore[arg-type]
+
+    def _paired(
+        self, split: str, sources: Sequence[Scan], targets: Sequence[Scan]
+    ) -> tuple[list[SliceItem], list[Problem]]:
+        chosen = {subject for subject, own in self._subjects.items() if own == split}
+        pairs = [pair for pair in match(sources, targets).pairs if pair[0].subject in chosen]
+        items, problems = self._pairing.items(pairs)
+        return items, problems + self._pairing.missing(chosen, sources, targets)
+
+    def _read(self, items: Iterable[SliceItem]) -> None:
+        """Reads the slices of some items.
+
+        Raises:
+            DataError: Lists what cannot be used.
+        """
+        items = list(items)
+        stacks, problems = self._reader.read(items)
+        problems += size_problems([i for i in items if "target" in i.cuts], stacks)
+        raise_problems(problems, self.short_name, self.root)
+
+    def _dataset(self, split: str, items: Sequence[SliceItem]) -> SliceDataset:
+        stacks, problems = self._reader.read(items)
+        raise_problems(problems, self.short_name, self.root)
+        augmentation = self.augmentation if split == "train" else None
+        return SliceDataset(items, stacks, in_channels=self.in_channels, augmentation=augmentation)
+
+    def _contents(self, splits: dict[str, list[SliceItem]]) -> dict[str, dict[str, str]]:
+        """The hash of each file of each split."""
+        paths = {
+            name: {cut.scan.path for item in items for cut in item.cuts.values()}
+            for name, items in splits.items()
+        }
+        for path in set().union(*paths.values()) - self._digests.keys():
+            self._digests[path] = hashlib.sha256(read_bytes(self.root / path)).hexdigest()
+        return {name: {p: self._digests[p] for p in sorted(own)} for name, own in paths.items()}
+
+    def split_table(self) -> dict[str, list[str]]:
+        """The slices of each split, as :meth:`item_path` names them, after :meth:`setup`."""
+        return {split: [item.path for item in items] for split, items in self._splits.items()}
+
+    def item_path(self, split: str, index: int) -> str:
+        """What names a slice: its file relative to the root, or its volume with `_slice<index>`.
+
+        Args:
+            split: `train`, `val`, `test` or `predict`.
+            index: As in the batch.
+        """
+        return self._splits[split][index].path
+
+    def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
+        """Training slices (C, S, S) in [-1, 1] without augmentation, in a fixed order.
+
+        Args:
+            domain: `target` (or None), or `source`: those of the training subjects that have one.
+
+        Raises:
+            DataError: If there are none.
+        """
+        if domain not in (None, "target", "source"):
+            raise DataError(f"reference_images: {domain!r} given, expected target or source.")
+        modality = self.source if domain == "source" else self.target
+        train = [subject for subject, split in self._subjects.items() if split == "train"]
+        items = self._whole(self._scans([modality])[modality], train)
+        if not items:
+            raise DataError(
+                f"{self.root}: none of the {len(train)} training subjects has a {modality} file, "
+                f"and training slices of {modality} are asked for; add some."
+            )
+        dataset = self._dataset("reference", items)
+        return (dataset[index]["image"] for index in range(len(dataset)))
+
+    def check_files(self, note: Callable[[str], None]) -> list[Problem]:
+        """Reads every file of both modalities and lists all that is wrong.
+
+        Args:
+            note: Gets which files are aligned pairs and which are not, which is no problem.
+        """
+        try:
+            scans = self._scans([self.target, self.source])
+            self._subjects = self._split(scans[self.target], scans[self.source])
+        except DataError as error:
+            return [Problem("missing", str(self.root), str(error))]
+        everyone = {scan.subject for found in scans.values() for scan in found}
+        whole = {modality: self._whole(found, everyone) for modality, found in scans.items()}
+        stacks, problems = self._reader.read(i for items in whole.values() for i in items)
+        pairs = match(scans[self.source], scans[self.target])
+        items, apart = self._pairing.items(pairs.pairs)
+        read = {problem.path for problem in problems}
+        problems += [problem for problem in apart if problem.path not in read]
+        problems += size_problems(items, stacks)
+        own = {
+            name: [s for s, n in self._subjects.items() if n == name] for name in get_args(Split)
+        }
+        found = [scan for scan in scans[self.target] if scan.path not in read]
+        contents = self._contents({name: self._whole(found, own[name]) for name in own})
+        problems += [
+            Problem("leak", second, f"is in another split than {first}, of the same content")
+            for first, second in leaks(contents)
+        ]
+        self._tell(note, scans, pairs.pairs)
+        return problems
+
+    def _tell(
+        self,
+        note: Callable[[str], None],
+        scans: dict[Modality, list[Scan]],
+        pairs: Sequence[tuple[Scan, Scan]],
+    ) -> None:
+        paired = {scan.path for pair in pairs for scan in pair}
+        lone = {m: [s.path for s in found if s.path not in paired] for m, found in scans.items()}
+        counts = ", ".join(f"{len(paths)} unpaired {m}" for m, paths in lone.items())
+        note(f"{self.target} and {self.source}: {len(pairs)} aligned pairs, {counts}")
+        for source, target in pairs:
+            apart = source.grid and target.grid and not source.grid.agrees(target.grid)
+            how = " (on different grids: registered when they are tested)" if apart else ""
+            note(f"  pair: {target.path} and {source.path}{how}")
+        for path in (path for paths in lone.values() for path in paths):
+            note(f"  unpaired: {path}")
+
+    def _nothing(self, stage: str, split: str, targets: Sequence[Scan]) -> DataError:
+        """The error that a stage has nothing to go over."""
+        subjects = len({scan.subject for scan in targets})
+        if stage == "predict":
+            return DataError(
+                f"0 {self.source} slices under {self.root} for predict_split "
+                f"{self.predict_split}: {subjects} subjects have {self.target} files, which decide "
+                "the splits.\nSet data.init_args.predict_split to all, data.init_args.source to "
+                "another modality, or give more data."
+            )
+        field = {"val": "val_fraction", "test": "num_test_subjects or test_subjects"}
+        return DataError(
+            f"0 {split} slices under {self.root}: {subjects} subjects have {self.target} files.\n"
+            f"Change data.init_args.{field.get(split, 'target or test_subjects')}, or give more "
+            "subjects: a split is by subject."
+        )
+
+    def _advice(self) -> str:
+        folder = "DIR" if self.root.exists() else self.root  # phantoms only go into a new folder
+        return (
+            "The volumes are free at https://brain-development.org/ixi-dataset/ (T1, T2 and PD "
+            "images); unpack the archives into that folder.\n"
+            f"A stand-in: lightning phantom {self.short_name} --root {folder} --num 30 --seed 0"
+        )
+
+    def _wrong_layout(self) -> str:
+        there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
+        hint = (
+            "IXI needs volumes like IXI012-HH-1211-T1.nii.gz below it, or folders T1/, T2/ or PD/ "
+            "of NIfTI, png or npz files in it or in its folder IXI/"
+        )
+        if self.root.resolve().name in MODALITIES:
+            hint += f": give the folder above, {self.root.parent}"
+        return (
+            f"data.init_args.root: {self.root} holds {', '.join(there) or 'nothing'}.\n"
+            f"{hint}.\n{self._advice()}"
+        )
+
+
+def _check_modalities(source: str, target: str) -> None:
+    for field, value in (("source", source), ("target", target)):
+        if value not in MODALITIES:
+            raise DataError(f"data.init_args.{field}: {value} given, expected T1, T2 or PD.")
+    if source == target:
+        raise DataError(
+            f"data.init_args.source: {source} given, as data.init_args.target; expected two "
+            "modalities, of T1, T2 and PD."
+        )
+
+
+def _check_counts(**fields: int) -> None:
+    for field, value in fields.items():
+        if value < 1:
+            raise DataError(f"data.init_args.{field}: {value} given, expected 1 or more.")
+
+
+def _check_predict_split(value: str) -> None:
+    if value not in get_args(PredictSplit):
+        names = ", ".join(get_args(PredictSplit))
+        raise DataError(f"data.init_args.predict_split: {value} given, expected {names}.")
+
+
+def _check_fractions(
+    val_fraction: float, slices: Sequence[float], percentiles: Sequence[float]
+) -> None:
+    if not 0 <= val_fraction < 1:
+        raise DataError(
+            f"data.init_args.val_fraction: {val_fraction} given, expected 0 <= val_fraction < 1."
+        )
+    if not slices or not all(0 <= fraction <= 1 for fraction in slices):
+        raise DataError(
+            f"data.init_args.slices: {list(slices)} given, expected fractions from 0 to 1."
+        )
+    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise DataError(
+            f"data.init_args.percentiles: {list(percentiles)} given, expected two, with "
+            "0 <= low < high <= 100."
+        )
