@@ -199,8 +199,8 @@ class TranslationMetrics(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, ProvidesReference):
             rank_zero_warn(
-                "translation: no K-means Dice, since it is fitted on training images of the target "
-                f"and {type(data).__name__} has no `reference_images`"
+                "translation: no K-means Dice, since it is fitted on training images of the "
+                "target, which a data module gives by `reference_images`"
             )
             return None
         fitted = None

@@ -4,7 +4,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from callbacks.pictures import PALETTE, draw_outlines, grid_of, to_rgb, write_png
+from callbacks.pictures import (
+    PALETTE,
+    draw_outlines,
+    grid_of,
+    lines_of,
+    to_colours,
+    to_rgb,
+    write_png,
+)
 
 
 def test_range_channels_and_size() -> None:
@@ -35,6 +43,25 @@ def test_outline_is_the_inner_edge_in_the_colour_of_the_class() -> None:
         (0, 0, 0),
         (255, 255, 255),
     }
+
+
+def test_labels_are_black_and_the_colours_of_their_class() -> None:
+    labels = torch.tensor([[[0, 1], [6, 7]]])
+    tiles = to_colours(labels)
+    assert tiles.shape == (1, 3, 128, 128)
+    assert tiles.dtype == torch.uint8
+    blocks = tiles[0].reshape(3, 2, 64, 2, 64)
+    assert (blocks == blocks[:, :, :1, :, :1]).all()
+    shown = [tuple(pixel) for pixel in blocks[:, :, 0, :, 0].flatten(1).T.tolist()]
+    assert shown == [(0, 0, 0), PALETTE[0], PALETTE[5], PALETTE[0]]
+    assert to_colours(torch.zeros(0, 2, 2, dtype=torch.int64)).shape == (0, 3, 128, 128)
+
+
+def test_lines_hold_the_tiles_of_an_item_side_by_side() -> None:
+    tiles = torch.randint(256, (2, 3, 3, 8, 8), dtype=torch.uint8)
+    lines = lines_of(tiles)
+    assert lines.shape == (3, 2 * 10 + 2, 3 * 10 + 2)
+    assert torch.equal(lines[:, 12:20, 22:30], tiles[1, 2])
 
 
 def test_png_holds_the_grid(tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def test_exact_and_many_channelled_images_are_arrays(tmp_path: Path) -> None:
     assert predict(tmp_path / "grey", Channels())[0]["files"] == ["000000_image.png"]
     grey = Image.open(tmp_path / "grey" / "predictions" / "000000_image.png")
     assert grey.mode == "L"
+    expected = (ToyData(5)[0]["image"][0].numpy() + 1) * 127.5
+    assert np.abs(np.asarray(grey) - expected).max() <= 0.5
     five = Channels()
     five.channels = 5
     assert predict(tmp_path / "five", five)[0]["files"] == ["000000_image.npy"]

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from callbacks import EMACallback, LastCheckpoint, SampleGrid, ema_weights
-from callbacks.pictures import PALETTE, TRUTH, draw_outlines, grid_of, to_rgb
+from callbacks.pictures import PALETTE, TRUTH, draw_outlines, grid_of, lines_of, to_rgb
+from meddiff.protocols import Generators
 from meddiff.randomness import item_generators
 from tests.callbacks.toys import ToyData, ToyModule, assert_same, loader, trainer_in, weights_of
 
@@ -202,6 +204,89 @@ def test_two_processes_draw_the_pictures_of_one(tmp_path: Path) -> None:
     assert one.keys() == two.keys()
     for name, picture in one.items():
         assert np.array_equal(picture, two[name]), name
+
+
+class Translates(ToyModule):
+    """Darkens, with noise of each item's generator."""
+
+    samples = segments = False
+
+    def translate(self, image: Tensor, generator: Generators = None) -> Tensor:
+        assert isinstance(generator, list)
+        noise = [torch.randn(image[0].shape, generator=g) for g in generator]
+        return image / 2 - 0.5 + 0.1 * torch.stack(noise)
+
+
+class Paired(ToyData):
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        item = super().__getitem__(index)
+        return {"source": -item["image"], "target": item["image"], "index": item["index"]}
+
+
+def translated(items: list[int], seed: int = 0, sign: float = 1.0) -> list[tuple[Tensor, Tensor]]:
+    """Each item's input and translation."""
+    module = Translates()
+    images = [sign * ToyData(20)[item]["image"] for item in items]
+    made = [
+        module.translate(image[None], [generator])[0]
+        for image, generator in zip(images, item_generators(seed, items), strict=True)
+    ]
+    return list(zip(images, made, strict=True))
+
+
+def lines(rows: Sequence[tuple[Tensor, ...]]) -> np.ndarray:
+    tiles = torch.stack([torch.cat([to_rgb(image[None]) for image in row]) for row in rows])
+    return lines_of(tiles).permute(1, 2, 0).numpy()
+
+
+def test_translations_of_validation_images_over_the_whole_set(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, SampleGrid(8, num=3, seed=5))
+    trainer.fit(Translates(), loader(), loader(7, 3))
+    shown = pictures(tmp_path)
+    assert list(shown) == ["translate-00000008.png", "translate-00000012.png"]
+    # Items, and not places in a batch, key what is drawn.
+    assert np.array_equal(shown["translate-00000012.png"], lines(translated([0, 2, 4], seed=5)))
+
+
+def test_the_true_target_is_shown_where_batches_have_it(tmp_path: Path) -> None:
+    class Sources(Translates):
+        def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+            pass
+
+    trainer = trainer_in(tmp_path, SampleGrid(100, num=2))
+    trainer.fit(Sources(), loader(), DataLoader(Paired(6), 2))
+    rows = [(source, made, -source) for source, made in translated([0, 3], sign=-1)]
+    assert np.array_equal(pictures(tmp_path)["translate-00000012.png"], lines(rows))
+
+
+def test_without_a_validation_set_training_images_are_translated(tmp_path: Path) -> None:
+    trainer_in(tmp_path, SampleGrid(100, num=4)).fit(Translates(), loader(), [])
+    expected = lines(translated([0, 2, 4, 6]))
+    assert np.array_equal(pictures(tmp_path)["translate-00000012.png"], expected)
+
+
+def test_no_translations_of_a_module_that_samples_or_in_a_test(tmp_path: Path) -> None:
+    class SamplesToo(Translates):
+        samples = True
+
+    class Not(Translates):
+        translates = False
+
+    fit(tmp_path / "a", SampleGrid(100), module=SamplesToo())
+    fit(tmp_path / "b", SampleGrid(100), module=Not())
+    trainer_in(tmp_path / "c", SampleGrid()).test(Translates(), loader(), verbose=False)
+    assert list(pictures(tmp_path / "a")) == ["step-00000012.png"]
+    assert not pictures(tmp_path / "b")
+    assert not pictures(tmp_path / "c")
+
+
+def test_two_processes_draw_the_translations_of_one(tmp_path: Path) -> None:
+    strategy = DDPStrategy(start_method="fork", process_group_backend="gloo")
+    for processes, extra in ((1, {}), (2, {"strategy": strategy, "devices": 2})):
+        root = tmp_path / str(processes)
+        fit(root, SampleGrid(100, num=3), module=Translates(), max_steps=1, **extra)
+    one, two = (pictures(tmp_path / folder)["translate-00000001.png"] for folder in "12")
+    assert np.array_equal(one, two)
 
 
 def test_tensorboard_gets_the_picture(tmp_path: Path) -> None:
