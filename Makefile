@@ -19,7 +19,7 @@ SEEDS ?= 3
 TABLE = $(PY) -m lightning_app.table configs/table/$(@:table-%=%).yaml --scale $(SCALE) \
   --seeds $(SEEDS) $(if $(DATA),--data $(DATA)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(OUT))
 
-.PHONY: help install demo test test-slow check format bench table-hybrid
+.PHONY: help install demo test test-slow check format bench table-hybrid table-lmi
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -65,4 +65,7 @@ bench: install ## Our training step against a plain loop
 	$(PY) benchmarks/train_step.py --method hybrid
 
 table-hybrid: install ## The table of hybrid diffusion: SCALE=cpu_demo|cpu|h100|none DATA= SEEDS= JOBS= OUT=
+	$(TABLE) $(ARGS)
+
+table-lmi: install ## The table of LMIDiffusion: likewise
 	$(TABLE) $(ARGS)

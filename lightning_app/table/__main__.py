@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lightning_app.errors import UsageError, describe
-from lightning_app.table.spec import PLACES, Args, Table, known, read_table
+from lightning_app.table.spec import TAKERS, Args, Table, known, read_table
 from lightning_app.tools import ToolParser
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _plan(options: Namespace) -> Plan:
     table = read_table(options.table)
     known(options.scale, table.scales, "--scale")
     columns = tuple(known(name, table.columns, "--columns") for name in _words(options.columns))
-    numbers = [str(number + 1) for number in range(len(table.all_rows()))]
+    numbers = [str(number + 1) for number, row in enumerate(table.all_rows()) if row.stages]
     rows = tuple(int(known(word, numbers, "--rows")) for word in _words(options.rows))
     sets = _sets(table, options.set)
 
@@ -100,9 +100,11 @@ def _tell(plan: Plan, records: Any, jobs: int) -> None:
     )
     _, absent = present_columns(plan.table, plan.asked.data, plan.asked.columns)
     if absent:
-        sources = [plan.table.columns[name].source for name in absent]
-        pairs = [f"{name} (source {source})" for name, source in zip(absent, sources, strict=True)]
-        print(f"not under {plan.asked.data.name}, or without the source: {', '.join(pairs)}")
+        sources = {name: plan.table.columns[name].source for name in absent}
+        names = [
+            f"{name} (source {source})" if source else name for name, source in sources.items()
+        ]
+        print(f"not under {plan.asked.data.name}, or without the source: {', '.join(names)}")
     lacking = sorted({str(job.encoder) for job in plan.jobs.values() if job.without_weights})
     if lacking:
         print(
@@ -130,8 +132,8 @@ def _options(given: list[str]) -> Namespace:
         action="append",
         default=[],
         metavar="STAGE.KEY=VALUE",
-        help="a key of the command for a stage, or for all on `source` or `column`; e.g. "
-        "hybrid.model.init_args.mask_weight=0.01",
+        help="a key of the command for a stage, for all on `source` or `column`, or for each "
+        "`test`; e.g. hybrid.model.init_args.mask_weight=0.01",
     )
     parser.add_argument(
         "--worker", action="store_true", help="be one more worker on the same --out, and end"
@@ -163,7 +165,7 @@ def _sets(table: Table, given: list[str]) -> dict[str, Args]:
         stage, dot, rest = key.partition(".")
         if not (equals and dot and rest):
             raise UsageError(f"--set {text}: expected STAGE.KEY=VALUE")
-        known(stage, [*PLACES, *table.stages], f"--set {text}")
+        known(stage, [*TAKERS, *table.stages], f"--set {text}")
         sets.setdefault(stage, {})[rest] = yaml.safe_load(value)
     return sets
 

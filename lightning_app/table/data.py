@@ -16,7 +16,7 @@ def data_root(table: Table, given: str | None, out: Path, num: int) -> Path:
         table: The table.
         given: What was given; None writes phantoms into ``out``, or takes those that are there.
         out: The table's folder.
-        num: Images of each phantom data set.
+        num: Size of each phantom data set, as ``lightning phantom --num`` takes it.
 
     Raises:
         UsageError: Where the given folder is none.
@@ -27,7 +27,7 @@ def data_root(table: Table, given: str | None, out: Path, num: int) -> Path:
             raise UsageError(f"--data {given}: is no folder; give the one that holds the data sets")
         return root
     root, marker = out / "phantoms", out / "phantoms.json"
-    names = sorted({*table.columns, *table.sources()})
+    names = sorted({*(column.data for column in table.columns.values()), *table.sources()})
     wanted = {"num": num, "names": names}
     with held(out):
         if not marker.is_file() or json.loads(marker.read_text()) != wanted:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,23 @@ from lightning_app.config_files import find_config, read_yaml
 from lightning_app.errors import UsageError
 from lightning_app.parser import class_named
 from lightning_app.table.encoders import WEIGHTS, encoder_of, held
-from lightning_app.table.spec import Args, Column, Table
+from lightning_app.table.spec import Args, Column, Row, Table
 
 ROOT = "data.init_args.root"
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One fit and, on a column, its test.
+    """One fit and, on a column, its test; or one more test of a fit.
 
     Args:
         name: Also that of its record, its log and the folder of its runs.
-        args: Of ``lightning fit``, but for paths.
+        args: Of ``lightning fit``, but for paths; empty: the fit of ``needs`` is tested.
         settings: What decides its figure; a finished job counts only for the same settings.
-        needs: The job whose weights it starts from.
-        metric: The figure to read from the test; None: there is no test.
-        column: The column that it is tested on.
+        needs: The job whose weights it starts from, or tests.
+        metrics: The figures to read from the test; none: there is no test.
+        test: Of ``lightning test``, but for paths.
+        group: That of the columns whose figures they are.
         encoder: The encoder that the model will have, where it has one by name.
         without_weights: Whether it starts from random weights for lack of those asked for.
     """
@@ -38,8 +39,9 @@ class Job:
     args: tuple[str, ...]
     settings: dict[str, Any]
     needs: str | None = None
-    metric: str | None = None
-    column: str | None = None
+    metrics: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    group: str | None = None
     encoder: str | None = None
     without_weights: bool = False
 
@@ -56,7 +58,7 @@ class Asked:
         out: Where everything is written.
         columns: Only these; empty: all.
         rows: Only these lines, from 1; empty: all.
-        args: ``--set``: dotted keys by place or stage.
+        args: ``--set``: dotted keys by taker or stage.
     """
 
     table: str
@@ -104,7 +106,7 @@ def make_plan(table: Table, asked: Asked) -> Plan:
     """Lays out the jobs: pretraining first, then seed by seed."""
     names, _ = present_columns(table, asked.data, asked.columns)
     plan = Plan(table, asked, {name: table.columns[name] for name in names})
-    rows = list(enumerate(table.all_rows()))
+    rows = [(n, row) for n, row in enumerate(table.all_rows()) if row.stages]
     wanted = [(n, row) for n, row in rows if not asked.rows or n + 1 in asked.rows]
     for name in names:
         for _, row in wanted:
@@ -114,14 +116,15 @@ def make_plan(table: Table, asked: Asked) -> Plan:
     for seed in range(asked.seeds):
         for name in names:
             for n, row in wanted:
-                plan.cells[n, name, seed] = _add(plan, tuple(row.stages), name, seed)
+                job = _add(plan, tuple(row.stages), name, seed)
+                plan.cells[n, name, seed] = _add_test(plan, row, job, name) if row.test else job
     return plan
 
 
 def present_columns(
     table: Table, data: Path, only: tuple[str, ...] = ()
 ) -> tuple[list[str], list[str]]:
-    """Columns whose data set and source are under the data root, and those asked for that are not.
+    """Columns whose data is under the data root, source included, and those asked for that is not.
 
     Raises:
         UsageError: Where there is none.
@@ -136,31 +139,38 @@ def present_columns(
         return bool(kind.present(data))
 
     wanted = [name for name in table.columns if not only or name in only]
-    found = [name for name in wanted if present(name) and present(table.columns[name].source)]
+    found = [name for name in wanted if all(map(present, _data_sets(table.columns[name])))]
     if not found:
+        names = dict.fromkeys(table.columns[name].data for name in wanted)
         sources = ", ".join(table.sources())
+        pretraining = f" together with the data set of its pretraining ({sources})"
         raise UsageError(
-            f"--data {data}: holds none of {', '.join(wanted)} together with the data set of its "
-            f"pretraining ({sources})\nGive the folder that holds the data sets' own folders; "
-            "without --data, phantoms are written and used"
+            f"--data {data}: holds none of {', '.join(names)}{pretraining if sources else ''}\n"
+            "Give the folder that holds the data sets' own folders; without --data, phantoms are "
+            "written and used"
         )
     return found, [name for name in wanted if name not in found]
+
+
+def _data_sets(column: Column) -> list[str]:
+    return [column.data, *([column.source] if column.source else [])]
 
 
 def _add(plan: Plan, chain: tuple[str, ...], column: str, seed: int) -> str:
     """Adds the job of a chain of stages, and those before it; returns its name."""
     table, asked, stage = plan.table, plan.asked, plan.table.stages[chain[-1]]
-    on_column = stage.data == "column"
-    data_set = column if on_column else table.columns[column].source
+    on_column, of_column = stage.data == "column", table.columns[column]
     seed = seed if on_column else 0
-    name = "-".join([data_set, *chain, *([f"seed{seed}"] if on_column else [])])
+    named_after = table.group(column) if on_column else str(of_column.source)
+    name = "-".join([named_after, *chain, *([f"seed{seed}"] if on_column else [])])
     if name in plan.jobs:
         return name
     needs = _add(plan, chain[:-1], column, seed) if len(chain) > 1 else None
     scale = table.scales[asked.scale]
+    data_set = of_column.data if on_column else of_column.source
     files = [stage.config, f"configs/data/{data_set}.yaml", *scale.overlays]
     args: Args = {"seed_everything": seed, **table.args.get(stage.data, {}), **stage.args}
-    args |= table.columns[column].args if on_column else {}
+    args |= of_column.args if on_column else {}
     for given in (scale.args, asked.args):
         args |= given.get(stage.data, {}) | given.get(chain[-1], {})
     config = merged(files, args)
@@ -169,17 +179,40 @@ def _add(plan: Plan, chain: tuple[str, ...], column: str, seed: int) -> str:
         args[WEIGHTS] = None
         config = merged(files, args)
     config.get("data", {}).get("init_args", {}).pop("root", None)
-    plan.jobs[name] = Job(
+    job = Job(
         name,
         (*(w for file in files for w in ("--config", file)), *_options(args)),
         {"data": asked.data.name, "needs": needs, "config": config},
         needs,
-        table.columns[column].metric if on_column else None,
-        column if on_column else None,
-        encoder_of(config),
-        without or (needs is not None and plan.jobs[needs].without_weights),
+        encoder=encoder_of(config),
+        without_weights=without or (needs is not None and plan.jobs[needs].without_weights),
     )
+    plan.jobs[name] = _tested(plan, job, column, {}) if on_column else job
     return name
+
+
+def _add_test(plan: Plan, row: Row, fit: str, column: str) -> str:
+    """Adds the test of a row that shares the fit of another; returns its name."""
+    name = f"{fit}-test-{row.tag()}"
+    if name not in plan.jobs:
+        settings = {"data": plan.asked.data.name, "needs": fit}
+        job = replace(plan.jobs[fit], name=name, args=(), settings=settings, needs=fit)
+        plan.jobs[name] = _tested(plan, job, column, row.test)
+    return name
+
+
+def _tested(plan: Plan, job: Job, column: str, own: Args) -> Job:
+    """A job with its test, which yields the figures of all columns that share it."""
+    table, asked = plan.table, plan.asked
+    group = table.group(column)
+    columns = [table.columns[name] for name in table.group_of(group)]
+    metrics = [metric for c in columns for metric in (c.metric, c.spread) if metric is not None]
+    args: Args = {}
+    for given in (table.args, table.scales[asked.scale].args, asked.args, {"test": own}):
+        args |= given.get("test", {})
+    settings = {**job.settings, **({"test": merged([], args)} if args else {})}
+    test, names = tuple(_options(args)), tuple(dict.fromkeys(metrics))
+    return replace(job, settings=settings, metrics=names, test=test, group=group)
 
 
 def merged(files: list[str], args: Args) -> dict[str, Any]:

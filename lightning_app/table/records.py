@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class Records:
             record: Record = json.loads(self._path(name).read_text())
         except FileNotFoundError:
             return {"state": "new"}
+        if "metric" in record:  # as written when a test had one figure
+            record.setdefault("figures", {record["metric"]: record["figure"]})
         return record
 
     def write(self, name: str, record: Record) -> None:
@@ -65,8 +67,17 @@ class Records:
         """
         for job in plan.jobs.values():
             record = self.read(job.name)
+            if record["state"] != "done":
+                continue
+            lacking = [m for m in job.metrics if m not in record.get("figures", {})]
+            if lacking:
+                raise UsageError(
+                    f"{self.out}: {job.name} was done without {', '.join(lacking)}, by another "
+                    f"version of the table\nRemove jobs/{job.name}.json there to have it tested "
+                    "again (its fit is kept), or give another --out"
+                )
             found = differences(job.settings, record.get("settings", job.settings))
-            if record["state"] != "done" or not found:
+            if not found:
                 continue
             key = found[0]
             then, now = _at(record["settings"], key), _at(job.settings, key)
@@ -138,14 +149,18 @@ def newest_run(root: Path, subcommand: str) -> Path:
     return max(found, key=lambda path: (found[path]["state"] == "finished", found[path]["started"]))
 
 
-def read_figure(test_run: Path, metric: str) -> float:
-    """The figure that a test measured.
+def read_figures(test_run: Path, metrics: Sequence[str]) -> dict[str, float]:
+    """The figures that a test measured, by metric.
 
     Raises:
-        JobError: Where it did not.
+        JobError: Where it lacks one.
     """
     with (test_run / "metrics.csv").open(newline="") as file:
-        values = [row[metric] for row in csv.DictReader(file) if row.get(metric)]
-    if not values:
-        raise JobError(f"the test measured no {metric}")
-    return float(values[-1])
+        lines = list(csv.DictReader(file))
+    figures: dict[str, float] = {}
+    for metric in metrics:
+        values = [line[metric] for line in lines if line.get(metric)]
+        if not values:
+            raise JobError(f"the test measured no {metric}")
+        figures[metric] = float(values[-1])
+    return figures

@@ -22,15 +22,19 @@ _WITHOUT = "no ImageNet weights held, started from random ones"
 
 @dataclass(frozen=True)
 class Cell:
-    """The figures of a row on a column.
+    """The figures of a row in a column.
 
     Args:
-        values: In %, one a seed that has it.
+        values: In the column's unit, one a seed that has it.
         problem: Why some are missing, else empty.
+        spreads: What the column shows behind the ±, one a seed; None: the deviation over the seeds.
+        digits: Decimals that are shown.
     """
 
     values: list[float]
     problem: str = ""
+    spreads: list[float] | None = None
+    digits: int = 2
 
     @property
     def mean(self) -> float | None:
@@ -42,9 +46,20 @@ class Cell:
         """The sample standard deviation over the seeds, None below two."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
+    @property
+    def spread(self) -> float | None:
+        """What stands behind the ±."""
+        if self.spreads is None:
+            return self.std
+        return statistics.fmean(self.spreads) if self.spreads else None
+
+    def shown(self, value: float | None, without: str = "") -> str:
+        """One of its numbers as text."""
+        return without if value is None else f"{value:.{self.digits}f}"
+
     def __str__(self) -> str:
-        text = f"{self.mean:.2f}" if self.mean is not None else "-"
-        return text if self.std is None else f"{text}±{self.std:.2f}"
+        text = self.shown(self.mean, "-")
+        return text if self.spread is None else f"{text}±{self.shown(self.spread)}"
 
 
 @dataclass(frozen=True)
@@ -65,30 +80,44 @@ class Line:
     cells: dict[str, Cell]
     status: str
 
+    def label(self, between: str) -> str:
+        """Pretraining and model."""
+        return between.join(text for text in (self.pretraining, self.model) if text)
 
-def write_report(plan: Plan, column: str | None = None) -> None:
+
+def write_report(plan: Plan, group: str | None = None) -> None:
     """Writes ``table.csv``, ``table.md``, ``table.json`` and the pictures, from what there is.
 
     Args:
         plan: The jobs.
-        column: The only column whose picture is drawn anew; None: all of them.
+        group: The only group of columns whose picture is drawn anew; None: all of them.
     """
     out, records = plan.asked.out, Records(plan.asked.out)
     with held(out):
         done = {name: records.read(name) for name in plan.jobs}
-        lines = [_line(plan, number, done) for number in range(len(plan.table.all_rows()))]
+        rows = enumerate(plan.table.all_rows())
+        lines = {number: _line(plan, number, done) for number, row in rows if row.stages}
         facts = _facts(plan, list(done.values()))
-        write_text(out / "table.csv", _csv(plan, lines), flush=False)
-        write_text(out / "table.md", _markdown(plan, lines, facts), flush=False)
-        write_text(out / "table.json", _json(plan, lines, facts), flush=False)
-        for name in [column] if column else plan.columns:
-            strips = []
-            for number, line in enumerate(lines):
-                record = done.get(plan.cells.get((number, name, 0), ""), {"state": "new"})
-                if record["state"] == "done":
-                    test_run = out / record["test_run"]
-                    strips.append((f"{line.pretraining}\n{line.model}", test_run))
-            draw_column(out / "pictures" / f"{name}.png", strips)
+        shown = list(lines.values())
+        write_text(out / "table.csv", _csv(plan, shown), flush=False)
+        write_text(out / "table.md", _markdown(plan, shown, facts), flush=False)
+        write_text(out / "table.json", _json(plan, shown, facts), flush=False)
+        for name, columns in _groups(plan).items():
+            if group in (None, name):
+                strips = []
+                for number, line in lines.items():
+                    record = done.get(plan.cells.get((number, columns[0], 0), ""), {"state": "new"})
+                    if record["state"] == "done":
+                        strips.append((line.label("\n"), out / record["test_run"]))
+                draw_column(out / "pictures" / f"{name}.png", strips)
+
+
+def _groups(plan: Plan) -> dict[str, list[str]]:
+    """The columns of the plan that share their jobs, and so a picture."""
+    groups: dict[str, list[str]] = {}
+    for name in plan.columns:
+        groups.setdefault(plan.table.group(name), []).append(name)
+    return groups
 
 
 def _line(plan: Plan, number: int, done: dict[str, Record]) -> Line:
@@ -119,7 +148,12 @@ def _cell(plan: Plan, number: int, column: str, done: dict[str, Record]) -> Cell
     records = [done[name] for name in names if name is not None]
     if not records:
         return Cell([], "not asked for")
-    values = [100 * record["figure"] for record in records if record["state"] == "done"]
+    shown = plan.columns[column]
+    figures = [record["figures"] for record in records if record["state"] == "done"]
+    values = [shown.scaled(measured[shown.metric]) for measured in figures]
+    spreads = None
+    if shown.spread is not None:
+        spreads = [shown.scaled(measured[shown.spread]) for measured in figures]
     failed = [record["reason"] for record in records if record["state"] == "failed"]
     if failed:
         problem = f"failed: {failed[0]}"
@@ -129,7 +163,7 @@ def _cell(plan: Plan, number: int, column: str, done: dict[str, Record]) -> Cell
         problem = "" if len(values) == len(records) else "some seeds are not run yet"
     if values and problem:
         problem += f" ({len(values)} of {len(records)} seeds)"
-    return Cell(values, problem)
+    return Cell(values, problem, spreads, shown.digits)
 
 
 def _facts(plan: Plan, records: list[Record]) -> dict[str, Any]:
@@ -159,57 +193,77 @@ def _facts(plan: Plan, records: list[Record]) -> dict[str, Any]:
 def _csv(plan: Plan, lines: list[Line]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    keys = ("mean", "std", "paper")
-    figures = [f"{name}_{key}" for name in plan.columns for key in keys]
-    writer.writerow(["pretraining", "model", *figures, "status"])
+    head, named = [], _is_named(plan)
+    for name, column in plan.columns.items():
+        spread = [f"{name}_spread"] if column.spread else []
+        head += [f"{name}_mean", *spread, f"{name}_std", f"{name}_paper"]
+    writer.writerow([*(["pretraining"] if named else []), "model", *head, "status"])
     for line in lines:
-        cells = []
+        cells = [line.pretraining] if named else []
+        cells.append(line.model)
         for name, cell in line.cells.items():
-            cells += ["" if v is None else f"{v:.2f}" for v in (cell.mean, cell.std)]
+            spread = [cell.shown(cell.spread)] if plan.columns[name].spread else []
+            cells += [cell.shown(cell.mean), *spread, cell.shown(cell.std)]
             cells.append(line.row.paper.get(name, ""))
-        writer.writerow([line.pretraining, line.model, *cells, line.status])
+        writer.writerow([*cells, line.status])
     return text.getvalue()
 
 
+def _is_named(plan: Plan) -> bool:
+    """Whether the rows name a pretraining."""
+    return any(row.pretraining for row in plan.table.all_rows())
+
+
 def _markdown(plan: Plan, lines: list[Line], facts: dict[str, Any]) -> str:
-    titles = [column.title for column in plan.columns.values()]
-    metrics = dict.fromkeys(column.metric for column in plan.columns.values())
-    count, several = facts["seeds"], facts["seeds"] > 1
-    spread = f", mean ± sample standard deviation over {count} seeds" if several else ", one seed"
+    table, titles = plan.table, [column.title for column in plan.columns.values()]
+    head = ["pretraining", "model"] if _is_named(plan) else ["model"]
+    ours = [
+        [*[line.pretraining, line.model][-len(head) :], *map(str, line.cells.values()), line.status]
+        for line in lines
+    ]
+    theirs = [
+        [*[r.pretraining, r.model][-len(head) :], *(r.paper.get(c, "-") for c in plan.columns)]
+        for r in table.rows
+    ]
     parts = [
-        f"# {plan.table.title}\n",
-        f"Scale `{facts['scale']}`, data `{facts['data']}`, seeds {count}, commit "
+        f"# {table.title}\n",
+        f"Scale `{facts['scale']}`, data `{facts['data']}`, seeds {facts['seeds']}, commit "
         f"{facts['commit']}, on {facts['machine']}, {facts['date']}; {facts['hours']} hours of "
         f"computing in {facts['done']} of {facts['jobs']} jobs, {facts['failed']} failed.\n",
         f"```\n{facts['command']}\n```\n",
-        f"## Ours\n\n{' and '.join(f'`{metric}`' for metric in metrics)} in %{spread}.\n",
-        _rows(
-            ["pretraining", "model", *titles, "status"],
-            [
-                [line.pretraining, line.model, *map(str, line.cells.values()), line.status]
-                for line in lines
-            ],
-        ),
+        f"## Ours\n\n{_legend(plan)}\n",
+        _rows([*head, *titles, "status"], ours),
         "## The paper's\n\nAs printed there, at its own size; not what was run here.\n",
-        _rows(
-            ["pretraining", "model", *titles],
-            [
-                [row.pretraining, row.model, *(row.paper.get(name, "-") for name in plan.columns)]
-                for row in plan.table.rows
-            ],
-        ),
+        _rows([*head, *titles], theirs),
     ]
-    own = [
-        c.title for n, c in plan.columns.items() if not any(n in r.paper for r in plan.table.rows)
-    ]
+    own = [c.title for n, c in plan.columns.items() if not any(n in r.paper for r in table.rows)]
     notes = [f"Not in the paper: {', '.join(own)}."] if own else []
-    notes += [f"Not in the paper: the row {r.pretraining}, {r.model}." for r in plan.table.ours]
-    notes += plan.table.notes
+    notes += [f"Not in the paper: the row {row.label()}." for row in table.ours]
+    notes += table.notes
     parts.append("\n".join(f"- {note}" for note in notes) + "\n")
-    for name in plan.columns:
-        if (plan.asked.out / "pictures" / f"{name}.png").is_file():
-            parts.append(f"![{plan.columns[name].title}, a strip a row](pictures/{name}.png)\n")
+    for group, columns in _groups(plan).items():
+        if (plan.asked.out / "pictures" / f"{group}.png").is_file():
+            title = plan.columns[columns[0]].title if len(columns) == 1 else group
+            parts.append(f"![{title}, a strip a row](pictures/{group}.png)\n")
     return "\n".join(parts)
+
+
+def _legend(plan: Plan) -> str:
+    """What the figures are, in which unit, and what the ± is."""
+    count = plan.asked.seeds
+    legends: dict[str, list[str]] = {}
+    for column in plan.columns.values():
+        if column.spread is not None:
+            seeds = f"means over {count} seeds of both" if count > 1 else "one seed"
+            ends = f", ± the standard deviation within the test set; {seeds}"
+        elif count > 1:
+            ends = f", mean ± sample standard deviation over {count} seeds"
+        else:
+            ends = ", one seed"
+        metrics = legends.setdefault(f"{' in %' if column.percent else ''}{ends}.", [])
+        if f"`{column.metric}`" not in metrics:
+            metrics.append(f"`{column.metric}`")
+    return " ".join(f"{' and '.join(metrics)}{ends}" for ends, metrics in legends.items())
 
 
 def _rows(head: list[str], rows: list[list[str]]) -> str:
@@ -223,8 +277,13 @@ def _json(plan: Plan, lines: list[Line], facts: dict[str, Any]) -> str:
             "pretraining": line.pretraining,
             "model": line.model,
             "figures": {name: cell.values for name, cell in line.cells.items()},
+            **({"spreads": spreads} if (spreads := _spreads(line)) else {}),
             "status": line.status,
         }
         for line in lines
     ]
     return json.dumps({**facts, "rows": rows}, indent=1) + "\n"
+
+
+def _spreads(line: Line) -> dict[str, list[float]]:
+    return {name: cell.spreads for name, cell in line.cells.items() if cell.spreads is not None}

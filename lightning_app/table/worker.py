@@ -18,7 +18,7 @@ import torch
 
 from lightning_app.record import git_state
 from lightning_app.table.plan import ROOT, Job, Plan
-from lightning_app.table.records import JobError, Record, Records, claim, newest_run, read_figure
+from lightning_app.table.records import JobError, Record, Records, claim, newest_run, read_figures
 from lightning_app.table.report import write_report
 
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -135,23 +135,33 @@ class Worker:
             _clean_up()
 
     def _runs_of(self, job: Job, log: Path) -> Record:
+        out = self._out.absolute()
+        run = self._fitted(job, log)
+        result: Record = {"fit_run": run.relative_to(out).as_posix()}
+        if job.metrics:
+            root = out / "runs" / job.name / "test"
+            test = ["--ckpt_path", str(run), "--run_root", str(root), *COMMON]
+            self._call(["test", *test, "--samples.num", str(PICTURES), *job.test], log)
+            test_run = newest_run(root, "test")
+            result["test_run"] = test_run.relative_to(out).as_posix()
+            result["figures"] = read_figures(test_run, job.metrics)
+        return result
+
+    def _fitted(self, job: Job, log: Path) -> Path:
+        """Fits, or finds the fit of the job that a test alone needs; returns the run."""
         args = [*job.args, f"--{ROOT}", str(self._plan.asked.data.absolute())]
         if job.needs is not None:
             needed = self._records.read(job.needs)
             if needed["state"] == "failed":
-                raise JobError(f"its pretraining failed: {needed['reason']}")
-            args += [f"--{INIT_FROM}", str(self._out.absolute() / needed["fit_run"])]
+                what = "its pretraining" if job.args else job.needs
+                raise JobError(f"{what} failed: {needed['reason']}")
+            run = self._out.absolute() / str(needed["fit_run"])
+            if not job.args:
+                return run
+            args += [f"--{INIT_FROM}", str(run)]
         root = self._out.absolute() / "runs" / job.name
         self._call(["fit", *args, "--run_root", str(root), "--resume", "auto", *COMMON], log)
-        fit_run = newest_run(root, "fit")
-        result: Record = {"fit_run": fit_run.relative_to(self._out.absolute()).as_posix()}
-        if job.metric is not None:
-            test = ["--ckpt_path", str(fit_run), "--run_root", str(root / "test"), *COMMON]
-            self._call(["test", *test, "--samples.num", str(PICTURES)], log)
-            test_run = newest_run(root / "test", "test")
-            result["test_run"] = test_run.relative_to(self._out.absolute()).as_posix()
-            result |= {"metric": job.metric, "figure": read_figure(test_run, job.metric)}
-        return result
+        return newest_run(root, "fit")
 
     def _call(self, args: list[str], log: Path) -> None:
         """Calls the command.
@@ -181,13 +191,20 @@ class Worker:
         record = self._records.read(job.name)
         if record["state"] == "failed":
             text = f"FAILED: {record['reason']}"
-        elif job.metric is None:
-            text = "done"
         else:
-            text = f"{job.metric.rpartition('/')[2]} {100 * record['figure']:.2f} %"
+            text = self._figures(job, record) or "done"
         count, seconds = f"[{settled}/{len(self._plan.jobs)}]", f"({record['seconds']:.0f} s)"
         print(count, f"{job.name}:", text, seconds, flush=True)
-        write_report(self._plan, job.column)
+        write_report(self._plan, job.group)
+
+    def _figures(self, job: Job, record: Record) -> str:
+        table, texts = self._plan.table, []
+        for name in table.group_of(job.group) if job.group else []:
+            column = table.columns[name]
+            value = column.shown(column.scaled(record["figures"][column.metric]))
+            unit = " %" if column.percent else ""
+            texts.append(f"{column.metric.rpartition('/')[2]} {value}{unit}")
+        return ", ".join(texts)
 
     @contextmanager
     def _stopping_on_signals(self) -> Iterator[None]:

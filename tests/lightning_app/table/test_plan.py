@@ -21,8 +21,8 @@ def test_chains_are_shared_and_seeded_only_on_a_column(folder: Path) -> None:
     needed = {name: job.needs for name, job in jobs.items()}
     assert needed["near-tuned-seed0"] is None
     assert {needed[f"{c}-pretrained-probed-seed1"] for c in ("near", "far")} == {"large-pretrained"}
-    assert jobs["large-pretrained"].metric is None
-    assert jobs["far-tuned-seed0"].metric == "test/miou"
+    assert jobs["large-pretrained"].metrics == ()
+    assert jobs["far-tuned-seed0"].metrics == ("test/miou",)
     assert option(jobs["far-tuned-seed1"].args, "seed_everything") == "1"
 
 
@@ -106,3 +106,72 @@ def test_without_imagenet_weights_the_rivals_start_from_random_ones(
     assert not jobs["ph2-deeplabv3_imagenet-seed0"].without_weights
     assert jobs["ph2-deeplabv3_imagenet-seed0"].encoder == "resnet50"
     encoders._held.cache_clear()
+
+
+def test_columns_of_one_data_set_share_their_jobs_and_rows_their_fits(figures: Path) -> None:
+    plan = plan_of(figures, seeds=1)
+    first = ("near-tuned-seed0", "near-probed-seed0")
+    more = ("start-source", "start-source-strength-0.5")
+    assert list(plan.jobs) == [
+        *first,
+        *(f"near-tuned-seed0-test-{tag}" for tag in more),
+        *("near-other-tuned-seed0", "near-other-probed-seed0"),
+        *(f"near-other-tuned-seed0-test-{tag}" for tag in more),
+    ]
+    assert {row for row, _, _ in plan.cells} == {1, 2, 3, 4}  # the first one is the paper's alone
+    for row in range(1, 5):
+        assert plan.cells[row, "share", 0] == plan.cells[row, "level", 0]
+        assert plan.cells[row, "share", 0] != plan.cells[row, "other", 0]
+    fit, test = plan.jobs["near-tuned-seed0"], plan.jobs["near-tuned-seed0-test-start-source"]
+    assert fit.metrics == test.metrics
+    assert fit.metrics == ("test/jaccard", "test/miou", "test/psnr", "test/psnr_sd")
+    assert (test.args, test.needs, test.group, fit.needs) == ((), fit.name, "near", None)
+    assert plan.jobs["near-other-tuned-seed0"].metrics == ("test/jaccard",)
+    assert "configs/data/near.yaml" in fit.args
+    assert "--model.init_args.start" not in (*fit.args, *fit.test)
+    assert option(test.test, "model.init_args.start") == "source"
+    assert [option(job.test, "samples.num") for job in (fit, test)] == ["2", "2"]
+    # Chosen columns change neither the names nor the figures of their jobs.
+    chosen = plan_of(figures, seeds=1, columns=("level",), rows=(4,)).jobs
+    assert list(chosen) == [fit.name, test.name]
+    assert [job.metrics for job in chosen.values()] == [fit.metrics, fit.metrics]
+
+
+def test_what_a_test_is_given_belongs_to_its_settings(figures: Path) -> None:
+    name = "near-tuned-seed0-test-start-source-strength-0.5"
+    sets = {"test": {"data.init_args.batch_size": 8, "model.init_args.strength": 0.7}}
+    jobs = plan_of(figures, seeds=1, args=sets).jobs
+    # The row's own arguments are what the row is: nothing goes over them.
+    assert option(jobs[name].test, "model.init_args.strength") == "0.5"
+    assert option(jobs["near-tuned-seed0"].test, "model.init_args.strength") == "0.7"
+    assert jobs[name].settings["test"] == {
+        "samples": {"num": 2},
+        "data": {"init_args": {"batch_size": 8}},
+        "model": {"init_args": {"start": "source", "strength": 0.5}},
+    }
+
+
+def test_a_table_without_pretraining_needs_only_the_data_of_its_columns(figures: Path) -> None:
+    table = read_table("toy.yaml")
+    assert present_columns(table, figures / "data") == (["share", "level", "other"], [])
+    (figures / "data" / "near").rmdir()
+    with pytest.raises(UsageError, match=r"holds none of near\nGive the folder"):
+        present_columns(table, figures / "data")
+
+
+def test_the_table_of_lmi_has_two_fits_and_tests_each_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "present_columns", lambda table, *given: (list(table.columns), []))
+    table = read_table("configs/table/lmi.yaml")
+    for scale in table.scales:
+        made = make_plan(table, Asked("lmi", scale, 1, tmp_path, tmp_path))
+        assert list(made.jobs) == [
+            *("ixi-sdedit-seed0", "ixi-lmi-seed0", "ixi-lmi-seed0-test-start-source"),
+            *(
+                "ixi-lmi-seed0-test-guidance-zeros",
+                "ixi-lmi-seed0-test-guidance-zeros-start-source",
+            ),
+            *("ixi-sdedit-seed0-test-strength-1.0", "ixi-sdedit-seed0-test-strength-0.0"),
+        ]
+        assert {option(job.test, "translation.num") for job in made.jobs.values()} == {"3"}

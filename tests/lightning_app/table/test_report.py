@@ -104,6 +104,51 @@ def test_rows_say_what_they_started_from_and_with_which_encoder(
     assert rows_of(plan)[0]["model"] == "DeepLabv3 ResNet-18 (paper: R50)"
 
 
+def test_figures_with_the_spread_of_their_tests(figures: Path) -> None:
+    plan = plan_of(figures)
+    Worker(plan, Command(figures), time.time(), poll=0.01).run()
+    net, probe, source, stronger = rows_of(plan)
+    assert list(net) == [
+        *("model", "share_mean", "share_spread", "share_std", "share_paper"),
+        *("level_mean", "level_spread", "level_std", "level_paper"),
+        *("other_mean", "other_std", "other_paper", "status"),
+    ]
+    # Seeds 0 and 1: 50 and 51 %, spread 25 and 25.5 %; 20 and 21, spread 1 and 3.
+    assert list(net.values()) == [
+        *("Net", "50.5", "25.2", "0.7", "60.0±2.0", "20.50", "2.00", "0.71", ""),
+        *("50.50", "0.71", "", "ok"),
+    ]
+    assert probe["level_mean"] == source["level_mean"] == "20.50"
+    assert stronger["level_mean"] == "21.50"
+    ours, theirs = (figures / "out/table.md").read_text().split("## The paper's")
+    assert "| model | Share | Level | Other | status |" in ours
+    assert "| Net | 50.5±25.2 | 20.50±2.00 | 50.50±0.71 | ok |" in ours
+    assert "Theirs" not in ours
+    assert "| Theirs | 55.0±1.0 | 18.88±1.26 | - |" in theirs
+    within = "± the standard deviation within the test set; means over 2 seeds of both."
+    assert (
+        f"`test/jaccard` in %, {within} `test/psnr`, {within} "
+        "`test/jaccard` in %, mean ± sample standard deviation over 2 seeds." in ours
+    )
+    content = json.loads((figures / "out/table.json").read_text())
+    assert content["rows"][0]["spreads"] == {"share": [25.0, 25.5], "level": [1.0, 3.0]}
+
+
+def test_columns_that_share_tests_share_a_picture(figures: Path) -> None:
+    plan = plan_of(figures, seeds=1)
+    Worker(plan, Command(figures), time.time(), poll=0.01).run()
+    for name in ("near-tuned-seed0", "near-tuned-seed0-test-start-source"):
+        run = figures / "out" / Records(figures / "out").read(name)["test_run"]
+        (run / "samples").mkdir()
+        Image.new("RGB", (132, 132)).save(run / "samples/test-00000007.png")
+    for _ in range(2):
+        write_report(plan)
+    assert [path.name for path in (figures / "out/pictures").iterdir()] == ["near.png"]
+    with Image.open(figures / "out/pictures/near.png") as picture:
+        assert picture.size == (300 + 132, 132 + 8 + 132)
+    assert (figures / "out/table.md").read_text().count("](pictures/near.png)") == 1
+
+
 def test_a_strip_for_each_row_that_has_a_picture(tmp_path: Path) -> None:
     for name, columns in (("a", 3), ("c", 1)):
         (tmp_path / name / "samples").mkdir(parents=True)

@@ -4,7 +4,7 @@ import pytest
 
 from lightning_app.errors import UsageError
 from lightning_app.table.spec import read_table
-from tests.lightning_app.table.toys import TABLE
+from tests.lightning_app.table.toys import FIGURES, TABLE
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,58 @@ def test_the_hybrid_table_is_that_of_the_paper() -> None:
     # papers/hybrid.md 2c-12, at any scale
     assert table.args["column"]["data.init_args.num_train_samples"] == 20
     assert table.args["column"]["data.init_args.batch_size"] == 12
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "stages: [], paper: {share: 55.0±1.0, level: 18.88±1.26}",
+            "stages: []",
+            r"row 'Theirs': i",
+        ),
+        (
+            "Probe, stages: [probed]",
+            "Probe, stages: []",
+            r"row 'Probe': its last stage has to have",
+        ),
+        (
+            "model.init_args.start: source, model.init_args.strength: 0.5",
+            "data.init_args.start: source",
+            r"row 'Net at 0.5': test: 'start-source' .* that of 'Net from the source'",
+        ),
+        ("args:\n  test", "args:\n  tset", r"args: no 'tset'; did you mean 'test'"),
+    ],
+)
+def test_a_mistake_in_rows_that_share_fits_is_named(
+    tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    assert before in FIGURES
+    path = tmp_path / "toy.yaml"
+    path.write_text(FIGURES.replace(before, after, 1))
+    with pytest.raises(UsageError, match=message):
+        read_table(str(path))
+
+
+def test_a_stage_on_the_source_needs_a_source(tmp_path: Path) -> None:
+    path = tmp_path / "toy.yaml"
+    path.write_text(TABLE.replace("title: Far, source: large", "title: Far"))
+    with pytest.raises(UsageError, match=r"row 'own', 'Net': .*columns.far has none"):
+        read_table(str(path))
+
+
+def test_the_lmi_table_is_that_of_the_paper() -> None:
+    table = read_table("configs/table/lmi.yaml")
+    assert {row.model: list(row.paper.values()) for row in table.rows} == {
+        "CycleGAN": [".85±.07", "18.88±1.26", ".27±.04"],
+        "StyleGAN inversion": [".66±.10", "10.15±1.49", ".06±.03"],
+        "SDEdit": [".82±.06", "15.96±1.54", ".50±.06"],
+        "LMIDiffusion": [".88±.05", "20.22±1.43", ".69±.06"],
+    }
+    assert {name: column.data for name, column in table.columns.items()} == {
+        "dice": "ixi",
+        "psnr": "ixi",
+        "ssim": "ixi",
+    }
+    assert not any(column.percent for column in table.columns.values())
+    assert table.sources() == []

@@ -18,7 +18,7 @@ from lightning_app.table.launch import environment
 from lightning_app.table.records import Records
 from lightning_app.table.spec import read_table
 from lightning_app.table.worker import Worker
-from tests.lightning_app.table.toys import HERE, plan_of
+from tests.lightning_app.table.toys import FIGURES, HERE, plan_of
 
 Captured = pytest.CaptureFixture[str]
 TABLE = "configs/table/hybrid.yaml"
@@ -182,3 +182,7 @@ def test_phantoms_are_written_once(
     data_root(table, None, out, 6)
     assert len(written) == 6
     assert plan_of(folder, out=out).asked.out == out
+    # Columns of one data set have one phantom.
+    (folder / "toy.yaml").write_text(FIGURES)
+    data_root(read_table("toy.yaml"), None, out, 6)
+    assert written[6:] == ["near"]

@@ -12,6 +12,7 @@ from lightning_app.errors import UsageError
 from lightning_app.lock import RunLock
 from lightning_app.process import Launch
 from lightning_app.table.records import Records
+from lightning_app.table.report import write_report
 from lightning_app.table.worker import Worker
 from tests.lightning_app.table.toys import Command, option, plan_of
 from tests.lightning_app.test_run_directory import write_lock
@@ -47,7 +48,7 @@ def test_all_jobs_are_done_once_and_tested_with_the_fitted_run(
     }
     assert starts == {str(folder / "out/runs/large-pretrained/config/2026-0")}
     record = Records(folder / "out").read("far-tuned-seed1")
-    assert (record["state"], record["metric"], record["figure"]) == ("done", "test/miou", 0.255)
+    assert (record["state"], record["figures"]) == ("done", {"test/miou": 0.255})
     assert record["fit_run"] == "runs/far-tuned-seed1/config/2026-0"
     assert "did fit" in (folder / "out/logs/far-tuned-seed1.log").read_text()
     lines = capfd.readouterr().out.splitlines()
@@ -82,6 +83,69 @@ def test_other_settings_of_a_finished_job_are_an_error(folder: Path) -> None:
     (folder / "data").rename(folder / "other")
     with pytest.raises(UsageError, match="data was 'data' and is 'other' now"):
         records.check(plan_of(folder, data=folder / "other"))
+
+
+def test_rows_that_differ_in_the_test_share_a_fit(figures: Path, capfd: Captured) -> None:
+    command = Command(figures)
+    assert work(figures, command, seeds=1, columns=("share",), rows=(2, 4)) == 0
+    assert command.of("fit") == ["near-tuned-seed0"]
+    assert command.of("test") == ["near-tuned-seed0", "near-tuned-seed0-test-start-source"]
+    fitted = figures / "out/runs/near-tuned-seed0/config/2026-0"
+    for args in command.calls[1:]:
+        assert option(args, "ckpt_path") == str(fitted)
+        assert option(args, "samples.num") == "2"  # over the number that all tables have
+        assert option(args, "data.init_args.batch_size") == "9"
+    assert "--model.init_args.start" not in command.calls[1]
+    assert option(command.calls[2], "model.init_args.start") == "source"
+    record = Records(figures / "out").read("near-tuned-seed0-test-start-source")
+    assert record["figures"] == {
+        "test/jaccard": 0.5,
+        "test/miou": 0.25,
+        "test/psnr": 20.0,
+        "test/psnr_sd": 1.0,
+    }
+    assert record["test_run"] == "runs/near-tuned-seed0-test-start-source/test/config/2026-0"
+    assert "near-tuned-seed0: jaccard 50.0 %, psnr 20.00 (" in capfd.readouterr().out
+    # Another of its columns needs nothing more.
+    assert work(figures, command, seeds=1, columns=("level",), rows=(2, 4)) == 0
+    assert len(command.calls) == 3
+
+
+def test_a_test_alone_that_was_stopped_starts_again_from_its_fit(figures: Path) -> None:
+    name = "near-tuned-seed0-test-start-source"
+
+    def stop(args: Sequence[str]) -> int:
+        return 143 if Path(option(args, "run_root")).parent.name == name else 0
+
+    asked = {"seeds": 1, "columns": ("share",), "rows": (4,)}
+    assert work(figures, Command(figures, stop), **asked) == 143
+    assert Records(figures / "out").read(name)["state"] == "interrupted"
+    command = Command(figures)
+    assert work(figures, command, **asked) == 0
+    assert command.of("fit") == ["near-tuned-seed0"]
+    assert command.of("test") == ["near-tuned-seed0", name, name]
+
+
+def test_a_test_alone_fails_with_its_fit(figures: Path) -> None:
+    command = failing("near-tuned-seed0", 2, "error: no")
+    assert work(figures, command, seeds=1, columns=("share",), rows=(4,)) == 1
+    record = Records(figures / "out").read("near-tuned-seed0-test-start-source")
+    assert record["reason"] == "near-tuned-seed0 failed: no"
+
+
+def test_records_of_one_figure_are_read_and_those_without_a_figure_named(folder: Path) -> None:
+    command, records = Command(folder), Records(folder / "out")
+    work(folder, command, seeds=1)
+    name = "far-tuned-seed0"
+    record = records.read(name)
+    earlier = {key: value for key, value in record.items() if key != "figures"}
+    records.write(name, {**earlier, "metric": "test/miou", "figure": 0.31})
+    records.check(plan_of(folder, seeds=1))
+    write_report(plan_of(folder, seeds=1))
+    assert ",31.00," in (folder / "out/table.csv").read_text()
+    records.write(name, {**earlier, "metric": "test/dice", "figure": 0.31})
+    with pytest.raises(UsageError, match=rf"{name} was done without test/miou.*\nRemove jobs/far"):
+        records.check(plan_of(folder, seeds=1))
 
 
 def failing(job: str, how: Exception | int, text: str = "") -> Command:
