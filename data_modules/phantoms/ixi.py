@@ -15,7 +15,7 @@ _SITES = ("Guys", "HH", "IOP")
 _FIRST = 700  # above every real subject of IXI
 _MOST = 300  # numbers have three digits
 _DRAW = 11  # sets the pictures of one seed apart from those of other data sets
-_FIELD_OF_VIEW = (220.0, 220.0, 184.0)  # mm
+_FIELD_OF_VIEW = (232.0, 232.0, 196.0)  # mm
 
 
 def write(
