@@ -4,7 +4,7 @@ Layouts, pairs, splits, licence and traps: docs/data/ixi.md.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -15,15 +15,14 @@ from data_modules.base import PredictSplit
 from data_modules.errors import DataError
 from data_modules.inspection import raise_problems
 from data_modules.io import read_bytes
-from data_modules.layout import Exclusion, Problem
+from data_modules.ixi_files import Scans, list_root
+from data_modules.layout import Problem
 from data_modules.loading import SplitLoaders
 from data_modules.modality_listing import (
     MODALITIES,
     Modality,
     Scan,
     find_modalities,
-    list_scans,
-    loose_names,
     require_known,
     split_subjects,
     warn_of_few,
@@ -135,7 +134,8 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
     @classmethod
     def variants(cls, root: Path) -> list[dict[str, Any]]:
         """Arguments under which `check` looks at a root: each two modalities that are there."""
-        there = list(find_modalities(root)) if root.is_dir() else []
+        found = find_modalities(root) if root.is_dir() else {}
+        there = [modality for modality in MODALITIES if modality in found]
         if len(there) == 1:
             there += [modality for modality in MODALITIES if modality not in there][-1:]
         pairs = combinations(there, 2)
@@ -168,11 +168,8 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
             wanted = [_STAGES.get(stage, "predict")]
             scans = self._scans([self.target, self.source])
         targets, sources = scans[self.target], scans.get(self.source, [])
-        self._subjects = self._split(targets, sources)
-        splits = {
-            name: self._whole(targets, [s for s, own in self._subjects.items() if own == name])
-            for name in get_args(Split)
-        }
+        self._subjects = self._split(scans)
+        splits = self._by_split(targets)
         problems: list[Problem] = []
         if stage == "predict":
             splits["predict"] = self._predicted(sources)
@@ -186,35 +183,18 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
             assert_disjoint(self._contents(splits), "identical files")
         return splits, wanted
 
-    def _scans(self, modalities: Sequence[Modality]) -> dict[Modality, list[Scan]]:
-        """Lists modalities; of the others the names alone are looked at."""
-        if not self.root.is_dir():
-            raise DataError(
-                f"data.init_args.root: there is no folder {self.root}.\n{self._advice()}"
-            )
-        files = find_modalities(self.root)
-        if not files:
-            raise DataError(self._wrong_layout())
-        exclusion = Exclusion(self.exclude_file)
-        scans: dict[Modality, list[Scan]] = {}
-        problems: list[Problem] = []
-        for modality in modalities:
-            found = list_scans(self.root, files.get(modality, {}), exclusion)
-            scans[modality] = found[0]
-            problems += found[1]
-        for modality in files.keys() - scans.keys():
-            for file, inside in files[modality].items():
-                exclusion.covers(*loose_names(file, inside))
-        exclusion.require_all_used()
+    def _scans(self, modalities: Sequence[Modality]) -> Scans:
+        scans, problems = list_root(self.root, modalities, self.exclude_file)
         raise_problems(problems, self.short_name, self.root)
         return scans
 
-    def _split(self, targets: Sequence[Scan], sources: Sequence[Scan]) -> dict[str, Split]:
-        """The split of each subject; the sources only make names known."""
-        subjects = {scan.subject for scan in targets}
-        if self.test_subjects is not None:
-            known = subjects | {scan.subject for scan in sources}
-            require_known(self.test_subjects, known if sources else known | self._all_subjects())
+    def _split(self, scans: Scans) -> dict[str, Split]:
+        """The split of each subject; files of other modalities only make names known."""
+        subjects = {scan.subject for scan in scans[self.target]}
+        if not subjects.issuperset(self.test_subjects or ()):
+            everything = list_root(self.root, MODALITIES, self.exclude_file)[0]
+            known = {scan.subject for found in everything.values() for scan in found}
+            require_known(self.test_subjects or (), known)
         split = split_subjects(
             subjects,
             test_subjects=self.test_subjects,
@@ -226,28 +206,27 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
         # A subject with source files alone can be a test subject by its name.
         return split | dict.fromkeys(self.test_subjects or (), "test")
 
-    def _all_subjects(self) -> set[str]:
-        """What the names of all files may say of their subjects; opens none."""
-        files = find_modalities(self.root).values()
-        return {name for found in files for item in found.items() for name in loose_names(*item)}
+    def _by_split(self, scans: Sequence[Scan]) -> dict[str, list[SliceItem]]:
+        return {
+            name: self._whole(scans, {s for s, own in self._subjects.items() if own == name})
+            for name in get_args(Split)
+        }
 
-    def _whole(self, scans: Iterable[Scan], subjects: Iterable[str]) -> list[SliceItem]:
-        chosen = set(subjects)
+    def _whole(self, scans: Iterable[Scan], subjects: Collection[str]) -> list[SliceItem]:
         return [
             item
             for scan in scans
-            if scan.subject in chosen
+            if scan.subject in subjects
             for item in items_of({"image": whole_cut(scan, self.slices)})
         ]
 
     def _predicted(self, sources: Sequence[Scan]) -> list[SliceItem]:
-        chosen = [
-            scan
+        return [
+            item
             for scan in sources
             if self.predict_split in ("all", self._subjects.get(scan.subject))
+            for item in items_of({"source": whole_cut(scan, self.slices)})
         ]
-        cuts = ({"source": whole_cut(scan, self.slices)} for scan in chosen)
-        return [item for cut in cuts for item in items_of(cut)]  # type: ignore[arg-type]
 
     def _paired(
         self, split: str, sources: Sequence[Scan], targets: Sequence[Scan]
@@ -309,7 +288,7 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
         if domain not in (None, "target", "source"):
             raise DataError(f"reference_images: {domain!r} given, expected target or source.")
         modality = self.source if domain == "source" else self.target
-        train = [subject for subject, split in self._subjects.items() if split == "train"]
+        train = {subject for subject, split in self._subjects.items() if split == "train"}
         items = self._whole(self._scans([modality])[modality], train)
         if not items:
             raise DataError(
@@ -325,9 +304,10 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
         Args:
             note: Gets which files are aligned pairs and which are not, which is no problem.
         """
+        modalities = [self.target, self.source]
         try:
-            scans = self._scans([self.target, self.source])
-            self._subjects = self._split(scans[self.target], scans[self.source])
+            scans, twice = list_root(self.root, modalities, self.exclude_file)
+            self._subjects = self._split(scans)
         except DataError as error:
             return [Problem("missing", str(self.root), str(error))]
         everyone = {scan.subject for found in scans.values() for scan in found}
@@ -335,37 +315,17 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
         stacks, problems = self._reader.read(i for items in whole.values() for i in items)
         pairs = match(scans[self.source], scans[self.target])
         items, apart = self._pairing.items(pairs.pairs)
-        read = {problem.path for problem in problems}
-        problems += [problem for problem in apart if problem.path not in read]
+        bad = {problem.path for problem in problems}
+        problems += twice + [problem for problem in apart if problem.path not in bad]
         problems += size_problems(items, stacks)
-        own = {
-            name: [s for s, n in self._subjects.items() if n == name] for name in get_args(Split)
-        }
-        found = [scan for scan in scans[self.target] if scan.path not in read]
-        contents = self._contents({name: self._whole(found, own[name]) for name in own})
+        readable = [scan for scan in scans[self.target] if scan.path not in bad]
         problems += [
             Problem("leak", second, f"is in another split than {first}, of the same content")
-            for first, second in leaks(contents)
+            for first, second in leaks(self._contents(self._by_split(readable)))
         ]
-        self._tell(note, scans, pairs.pairs)
+        for line in self._pairing.notes(pairs):
+            note(line)
         return problems
-
-    def _tell(
-        self,
-        note: Callable[[str], None],
-        scans: dict[Modality, list[Scan]],
-        pairs: Sequence[tuple[Scan, Scan]],
-    ) -> None:
-        paired = {scan.path for pair in pairs for scan in pair}
-        lone = {m: [s.path for s in found if s.path not in paired] for m, found in scans.items()}
-        counts = ", ".join(f"{len(paths)} unpaired {m}" for m, paths in lone.items())
-        note(f"{self.target} and {self.source}: {len(pairs)} aligned pairs, {counts}")
-        for source, target in pairs:
-            apart = source.grid and target.grid and not source.grid.agrees(target.grid)
-            how = " (on different grids: registered when they are tested)" if apart else ""
-            note(f"  pair: {target.path} and {source.path}{how}")
-        for path in (path for paths in lone.values() for path in paths):
-            note(f"  unpaired: {path}")
 
     def _nothing(self, stage: str, split: str, targets: Sequence[Scan]) -> DataError:
         """The error that a stage has nothing to go over."""
@@ -382,27 +342,6 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
             f"0 {split} slices under {self.root}: {subjects} subjects have {self.target} files.\n"
             f"Change data.init_args.{field.get(split, 'target or test_subjects')}, or give more "
             "subjects: a split is by subject."
-        )
-
-    def _advice(self) -> str:
-        folder = "DIR" if self.root.exists() else self.root  # phantoms only go into a new folder
-        return (
-            "The volumes are free at https://brain-development.org/ixi-dataset/ (T1, T2 and PD "
-            "images); unpack the archives into that folder.\n"
-            f"A stand-in: lightning phantom {self.short_name} --root {folder} --num 30 --seed 0"
-        )
-
-    def _wrong_layout(self) -> str:
-        there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
-        hint = (
-            "IXI needs volumes like IXI012-HH-1211-T1.nii.gz below it, or folders T1/, T2/ or PD/ "
-            "of NIfTI, png or npz files in it or in its folder IXI/"
-        )
-        if self.root.resolve().name in MODALITIES:
-            hint += f": give the folder above, {self.root.parent}"
-        return (
-            f"data.init_args.root: {self.root} holds {', '.join(there) or 'nothing'}.\n"
-            f"{hint}.\n{self._advice()}"
         )
 
 

@@ -7,6 +7,8 @@ from data_modules.layout import Problem
 from data_modules.modality_listing import Modality, Scan
 from data_modules.slices import Cut, Key, SliceItem, Stack, items_of, whole_cut
 
+_APART = "on different grids: registered when they are tested"
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -106,6 +108,19 @@ class Pairing:
             )
             problems.append(Problem("unpaired", there[0].path if there else subject, text))
         return problems
+
+    def notes(self, pairs: Pairs) -> list[str]:
+        """Which files are aligned pairs and which are not, a line each after the counts."""
+        lone = {self.target: pairs.lone_targets, self.source: pairs.lone_sources}
+        counts = ", ".join(f"{len(scans)} unpaired {name}" for name, scans in lone.items())
+        number = len(pairs.pairs)
+        pairs_of = f"{number} aligned pair" if number == 1 else f"{number} aligned pairs"
+        lines = [f"{self.target} and {self.source}: {pairs_of}, {counts}"]
+        for source, target in pairs.pairs:
+            apart = source.grid and target.grid and not source.grid.agrees(target.grid)
+            how = f" ({_APART})" if apart and self.registration else ""
+            lines.append(f"  pair: {target.path} and {source.path}{how}")
+        return lines + [f"  unpaired: {scan.path}" for scans in lone.values() for scan in scans]
 
 
 def size_problems(items: Sequence[SliceItem], stacks: Mapping[Cut, Stack]) -> list[Problem]:

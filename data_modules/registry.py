@@ -11,6 +11,7 @@ from typing import Any
 from data_modules.base import ImageMaskDataModule
 from data_modules.errors import DataError
 from data_modules.inspection import assign_splits
+from data_modules.ixi import IXIDataModule
 from data_modules.layout import Item, Part, Problem
 from data_modules.splits import leaks
 from data_modules.verify import Records, files_of, mask_problems, verify
@@ -33,9 +34,9 @@ class DatasetEntry:
     phantom: str
     title: str
 
-    def data_module(self) -> type[ImageMaskDataModule]:
+    def data_module(self) -> type[ImageMaskDataModule] | type[IXIDataModule]:
         """The data module class."""
-        found: type[ImageMaskDataModule] = _load(self.module)
+        found: type[ImageMaskDataModule] | type[IXIDataModule] = _load(self.module)
         return found
 
     def phantom_writer(self) -> Callable[..., list[Path]]:
@@ -90,6 +91,11 @@ DATASETS: dict[str, DatasetEntry] = {
         "data_modules.phantoms.ffhq34.write",
         "FFHQ-34: 40 faces with 33 fine parts",
     ),
+    "ixi": DatasetEntry(
+        "data_modules.ixi.IXIDataModule",
+        "data_modules.phantoms.ixi.write",
+        "IXI brain MR in T1, T2 and PD, split by subject",
+    ),
     "image_mask_folder": DatasetEntry(
         "data_modules.image_mask_folder.ImageMaskFolderDataModule",
         "data_modules.phantoms.image_mask_folder.write",
@@ -116,12 +122,19 @@ def find_dataset(name: str) -> DatasetEntry:
     raise DataError(f"There is no data set {name!r}; there are {', '.join(DATASETS)}.{hint}")
 
 
-def check(name: str, root: str | Path, **arguments: Any) -> list[Problem]:
+def check(
+    name: str,
+    root: str | Path,
+    *,
+    note: Callable[[str], None] = lambda text: None,
+    **arguments: Any,
+) -> list[Problem]:
     """Reads every file of a data set and lists all that is wrong with it.
 
     Args:
         name: Short name of the data set.
         root: Folder that holds its folders.
+        note: Gets what is worth knowing and no problem, as which files are pairs.
         **arguments: Init arguments of the data module, as ``year`` or ``exclude_file``; without
             them every layout found under the root is looked at.
 
@@ -139,8 +152,10 @@ def check(name: str, root: str | Path, **arguments: Any) -> list[Problem]:
             data = module(root=str(root), **variant)
         except TypeError as error:  # an argument that the data module does not have
             raise DataError(f"{name}: {str(error).rsplit('.', 1)[-1]}.") from error
-        found += _check_one(data)
-    return found
+        found += (
+            _check_one(data) if isinstance(data, ImageMaskDataModule) else data.check_files(note)
+        )
+    return list(dict.fromkeys(found))  # two variants may read one file
 
 
 def _check_one(data: ImageMaskDataModule) -> list[Problem]:
@@ -205,7 +220,7 @@ def write_phantom(name: str, root: str | Path, *, num: int, seed: int, **options
     Args:
         name: Short name of the data set.
         root: Folder to write into; made if it is not there.
-        num: Number of training images.
+        num: Number of training images; of subjects where a subject has several.
         seed: The same seed gives the same pictures.
         **options: Of the writer, as ``size``.
 

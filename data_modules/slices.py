@@ -22,7 +22,8 @@ from data_modules.errors import CorruptImageError, DataError
 from data_modules.io import read_bytes, read_image
 from data_modules.layout import Problem
 from data_modules.modality_listing import Scan, stem_of
-from data_modules.transforms import Augmentation, to_channels, to_tensor
+from data_modules.registration import register_rigid
+from data_modules.transforms import Augmentation, to_tensor
 from data_modules.volumes import (
     Plane,
     Spacing,
@@ -172,9 +173,6 @@ class SliceReader:
         volume, grid = read_volume(path), cut.scan.grid
         low, high = self._range(volume)
         if cut.onto is not None:
-            # Imported here, so that nothing but a registration needs it.
-            from data_modules.registration import register_rigid
-
             fixed = self.root / cut.onto.path
             with _REGISTERING:
                 moved, affine = register_rigid(fixed, path)
@@ -234,8 +232,8 @@ def _read_single(path: Path, scan: Scan) -> tuple[Plane, Spacing]:
     picture = read_image(path)
     if any(not np.array_equal(picture[..., 0], picture[..., k]) for k in range(picture.shape[-1])):
         raise CorruptImageError(path, "is a colour image; MR slices are grey: save one channel")
-    top = np.float32(np.iinfo(picture.dtype).max)
-    return picture[..., 0].astype(np.float32) / top, (1.0, 1.0)
+    top = 255 if picture.dtype == np.uint8 else 65535
+    return picture[..., 0].astype(np.float32) / np.float32(top), (1.0, 1.0)
 
 
 def _read_npz(path: Path) -> Plane:
@@ -251,7 +249,7 @@ def _read_npz(path: Path) -> Plane:
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "iufb":
         reason = f"holds {array.dtype} numbers of shape {array.shape}; expected (height, width)"
         raise CorruptImageError(path, reason)
-    plane = array.astype(np.float32)
+    plane: Plane = array.astype(np.float32)
     bad = int(plane.size - np.isfinite(plane).sum())
     if bad:
         raise CorruptImageError(path, f"holds {bad} pixels that are NaN or infinite; set them to 0")
@@ -260,7 +258,8 @@ def _read_npz(path: Path) -> Plane:
 
 def _scaled(plane: Plane, low: float, high: float) -> Plane:
     """Clips to a range and maps it to [0, 1]."""
-    return np.clip((plane - np.float32(low)) / np.float32(high - low), 0, 1)
+    scaled: Plane = np.clip((plane - np.float32(low)) / np.float32(high - low), 0, 1)
+    return scaled
 
 
 def _recall(file: Path) -> Stack | None:
@@ -323,7 +322,7 @@ class SliceDataset(Dataset[Batch]):
         index, epoch = key if isinstance(key, tuple) else (key, 0)
         batch = {"index": torch.tensor(index)}
         for name, plane in self._planes[index].items():
-            image = to_channels(plane[..., None], self.in_channels)
+            image = np.repeat(plane[..., None], self.in_channels, axis=-1)
             if self.augmentation is not None:
                 image, _ = self.augmentation(image, None, epoch, index)
             batch[name] = to_tensor(image)

@@ -1,7 +1,7 @@
 """NIfTI volumes: grids, orientation and axial planes.
 
 Arrays are turned to the axes right, anterior, superior (RAS) before anything else. A plane is shown
-in radiological view: anterior is up, the patient's right is on the left.
+with anterior up and the patient's right at the right (neurological view).
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from data_modules.errors import CorruptImageError
+from data_modules.registration import same_grid
 
 Plane = npt.NDArray[np.float32]
 Spacing = tuple[float, float]
 """Distance of rows and of columns in mm."""
-
-_TOLERANCE = 0.1  # of the smallest voxel side, by which a corner of the same grid may lie elsewhere
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,8 @@ class Grid:
 
     def agrees(self, other: "Grid") -> bool:
         """Whether both have the same voxels in the same places."""
-        if self.shape != other.shape:
-            return False
-        corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)], dtype=float)
-        corners[:, :3] *= np.array(self.shape) - 1
-        apart = corners @ (np.array(self.affine) - np.array(other.affine)).T
-        distance = np.linalg.norm(apart[:, :3], axis=1).max()
-        return bool(distance < _TOLERANCE * min(self.sides))
+        first, second = ((grid.shape, np.array(grid.affine)) for grid in (self, other))
+        return same_grid(first, second)
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape))
@@ -124,7 +118,7 @@ def axial_index(fraction: float, depth: int) -> int:
 def axial_plane(
     volume: npt.NDArray[np.float32], grid: Grid, index: int | None
 ) -> tuple[Plane, Spacing]:
-    """A plane (rows, columns) in radiological view, and its spacing.
+    """A plane (rows, columns) as it is shown, and its spacing.
 
     Args:
         volume: (right, anterior, superior).
@@ -138,7 +132,7 @@ def axial_plane(
         plane = np.take(volume, 0, axis)
     else:
         first, second, plane = 0, 1, volume[:, :, index]
-    return plane[::-1, ::-1].T, (grid.sides[second], grid.sides[first])
+    return plane[:, ::-1].T, (grid.sides[second], grid.sides[first])
 
 
 def to_square(plane: Plane, spacing: Spacing, size: int) -> Plane:

@@ -36,7 +36,7 @@ def run(args: list[str]) -> int:
 
     from data_modules.registry import check
 
-    problems = check(given.dataset, given.root, **arguments)
+    problems = check(given.dataset, given.root, note=print, **arguments)
     for problem in problems:
         print(f"{problem.kind}: {problem}")
     print(f"{given.dataset} in {given.root}: {len(problems) or 'no'} problem(s)")
