@@ -172,6 +172,6 @@ def test_the_table_of_lmi_has_two_fits_and_tests_each_row(
                 "ixi-lmi-seed0-test-guidance-zeros",
                 "ixi-lmi-seed0-test-guidance-zeros-start-source",
             ),
-            *("ixi-sdedit-seed0-test-strength-1.0", "ixi-sdedit-seed0-test-strength-0.0"),
+            *("ixi-sdedit-seed0-test-start-noise", "ixi-sdedit-seed0-test-strength-0.0"),
         ]
         assert {option(job.test, "translation.num") for job in made.jobs.values()} == {"3"}

@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_a_test_alone_that_was_stopped_starts_again_from_its_fit(figures: Path) 
     def stop(args: Sequence[str]) -> int:
         return 143 if Path(option(args, "run_root")).parent.name == name else 0
 
-    asked = {"seeds": 1, "columns": ("share",), "rows": (4,)}
+    asked: dict[str, Any] = {"seeds": 1, "columns": ("share",), "rows": (4,)}
     assert work(figures, Command(figures, stop), **asked) == 143
     assert Records(figures / "out").read(name)["state"] == "interrupted"
     command = Command(figures)
