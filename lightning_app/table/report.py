@@ -263,7 +263,11 @@ def _legend(plan: Plan) -> str:
         metrics = legends.setdefault(f"{' in %' if column.percent else ''}{ends}.", [])
         if f"`{column.metric}`" not in metrics:
             metrics.append(f"`{column.metric}`")
-    return " ".join(f"{' and '.join(metrics)}{ends}" for ends, metrics in legends.items())
+    return " ".join(f"{_listed(metrics)}{ends}" for ends, metrics in legends.items())
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([*([", ".join(words[:-1])] if words[1:] else []), words[-1]])
 
 
 def _rows(head: list[str], rows: list[list[str]]) -> str:
