@@ -191,8 +191,8 @@ class SliceReader:
         if low >= high:
             raise DataError(
                 f"is constant: its percentiles {self.percentiles[0]:g} and "
-                f"{self.percentiles[1]:g} are both {low:g}; leave the file out, or change "
-                "data.init_args.percentiles"
+                f"{self.percentiles[1]:g} are both {low:g}; leave the file out "
+                "(data.init_args.exclude_file), or change data.init_args.percentiles"
             )
         return low, high
 

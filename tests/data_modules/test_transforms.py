@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -137,3 +139,47 @@ def test_a_crop_leaves_the_other_draws_alone() -> None:
         like = [np.corrcoef(cropped.ravel(), x.ravel())[0, 1] for x in (flipped, flipped[:, ::-1])]
         assert like[0] > like[1]
         np.testing.assert_array_equal(cropped, both(image, None, 1, index)[0])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_blur_is_drawn_for_half_of_the_images_and_keeps_their_sum(dtype: Any) -> None:
+    image = np.zeros((128, 128, 1), dtype)
+    image[64, 64] = 250
+    mask = RNG.integers(0, 3, (128, 128), dtype=np.uint8)
+    augment = Augmentation(["blur"], seed=0)
+    spreads = []
+    for index in range(300):
+        changed, same = augment(image, mask, 0, index)
+        np.testing.assert_array_equal(same, mask)
+        assert changed.shape == image.shape
+        assert changed.dtype == dtype
+        if not np.array_equal(changed, image):
+            share = changed[..., 0].astype(np.float64)
+            spreads.append((share * (np.arange(128) - 64) ** 2).sum() / share.sum())
+            assert dtype is np.uint8 or abs(share.sum() - 250) < 0.1
+    assert 110 < len(spreads) < 170
+    if dtype is np.float32:
+        sigma = np.sqrt(spreads)  # uniform in 0 to 2 pixels; the smallest change nothing
+        assert sigma.max() < 2.05
+        assert abs(sigma.mean() - 1) < 0.15
+
+
+def test_a_blur_grows_with_the_image() -> None:
+    widths = []
+    for size in (64, 256):
+        image = np.zeros((size, size, 1), np.float32)
+        image[size // 2, size // 2] = 255
+        blurred = [Augmentation(["blur"], seed=1)(image, None, 0, k)[0] for k in range(40)]
+        places = (np.arange(size) - size // 2) ** 2
+        widths.append([np.sqrt((b[..., 0] * places).sum() / b.sum()) for b in blurred])
+    small, large = np.array(widths)
+    clear = small > 0.6  # below that a pixel is too coarse to tell
+    np.testing.assert_allclose(large[clear], 4 * small[clear], rtol=0.05)
+
+
+def test_a_blur_leaves_the_other_draws_alone() -> None:
+    ramp = np.tile(np.arange(64, dtype=np.float32), (64, 1))[..., None]
+    flips, both = Augmentation(["hflip"], seed=0), Augmentation(["hflip", "blur"], seed=0)
+    for index in range(20):
+        flipped, blurred = flips(ramp, None, 1, index)[0], both(ramp, None, 1, index)[0]
+        np.testing.assert_allclose(blurred, flipped, atol=2)
