@@ -35,4 +35,5 @@ def phantom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantoms")
     for name, num in (("isic", 24), ("ph2", 26), ("shenzhen", 12), ("celebamask_hq", 12)):
         write_phantom(name, root, num=num, seed=0, size=(64, 64))
+    write_phantom("ixi", root, num=5, seed=0, size=(40, 40, 24))
     return root

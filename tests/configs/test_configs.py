@@ -23,6 +23,7 @@ def pretrained(phantom_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return run
 
 
+TRANSLATORS = ("lmi", "sdedit")
 SHORT = ["--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
 SHORT += ["--trainer.log_every_n_steps", "2"]
 
@@ -56,13 +57,18 @@ def test_a_config_fits_tests_and_predicts(
     validates = not name.startswith("ledm")
     assert {"step", "train/loss"} <= set(header)
     assert ("val/loss" in header) == validates
-    assert ("val/jaccard" in header) == (validates and not name.startswith("diffusion"))
+    segments = validates and not name.startswith(("diffusion", *TRANSLATORS))
+    assert ("val/jaccard" in header) == segments
     for checkpoint in ("best", "last") if validates else ("last",):
         assert (fitted / "checkpoints" / f"{checkpoint}.ckpt").is_file()
     assert json.loads((fitted / "splits.json").read_text())["train"]
     assert list((fitted / "samples").glob("*.png")) or not validates
-    held_out = [] if "isic" in name or "ph2" in name else ["--data.init_args.test_fraction", "0.2"]
+    has_test_set = any(data in name for data in ("isic", "ph2", "ixi"))
+    held_out = [] if has_test_set else ["--data.init_args.test_fraction", "0.2"]
     assert main(["test", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
+    tested = [path.name for path in tmp_path.rglob("test_*.csv")]
+    wanted = "test_translation.csv" if name.startswith(TRANSLATORS) else "test_metrics.csv"
+    assert tested == ([] if name.startswith("diffusion") else [wanted])
     if name.startswith("diffusion"):
         given += ["--data", "NoiseDataModule", "--data.init_args.num_samples", "3"]
     assert main(["predict", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
@@ -109,12 +115,15 @@ def test_an_overlay_goes_over_any_config(
 def presets_of(class_path: str) -> dict[str, object]:
     from meddiff.baselines.presets import SEGMENTATION_PRESETS
     from meddiff.hybrid.presets import FINETUNE_PRESETS, LEDM_PRESETS, PRESETS
+    from meddiff.lmi.presets import PRESETS as SCORE_PRESETS
 
     tables = {
         "HybridDiffusionModule": PRESETS,
         "HybridFinetuneModule": FINETUNE_PRESETS,
         "LEDMModule": LEDM_PRESETS,
         "SegmentationModule": SEGMENTATION_PRESETS,
+        "LMIDiffusionModule": SCORE_PRESETS,
+        "SDEditModule": SCORE_PRESETS,
     }
     return tables[class_path]["paper"]
 
