@@ -302,7 +302,7 @@ def test_nothing_left_for_training(write_pairs: WritePairs) -> None:
         ({"image_size": 0}, "image_size: 0 given"),
         ({"group_regex": "("}, r"group_regex: '\(' is no regular expression"),
         ({"group_regex": "patient"}, "group_regex: 'patient' finds nothing in 'a'"),
-        ({"augment": ["blur"]}, "augment: 'blur' given"),
+        ({"augment": ["swirl"]}, "augment: 'swirl' given"),
         ({"val_fraction": 2}, "val_fraction: 2 given"),
     ],
 )
