@@ -28,11 +28,13 @@ class DatasetEntry:
         phantom: Import path of the function ``write(root, *, num, seed)`` that writes a phantom of
             it and returns the files.
         title: What it is, in a few words.
+        counted: What ``num`` of the phantom counts.
     """
 
     module: str
     phantom: str
     title: str
+    counted: str = "training images"
 
     def data_module(self) -> type[ImageMaskDataModule] | type[IXIDataModule]:
         """The data module class."""
@@ -95,6 +97,7 @@ DATASETS: dict[str, DatasetEntry] = {
         "data_modules.ixi.IXIDataModule",
         "data_modules.phantoms.ixi.write",
         "IXI brain MR in T1, T2 and PD, split by subject",
+        counted="subjects",
     ),
     "image_mask_folder": DatasetEntry(
         "data_modules.image_mask_folder.ImageMaskFolderDataModule",

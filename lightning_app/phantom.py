@@ -15,12 +15,13 @@ def run(args: list[str]) -> int:
     parser = ToolParser("phantom", "Writes phantom images in the official layout of a data set.")
     parser.add_argument("dataset", metavar="DATASET", help="short name, e.g. isic")
     parser.add_argument("--root", required=True, help="a new or empty folder to write into")
-    parser.add_argument("--num", type=int, default=200, help="training images (200)")
+    parser.add_argument("--num", type=int, default=200, help="training images, or subjects (200)")
     parser.add_argument("--seed", type=int, default=0, help="the same one draws the same (0)")
     given = parser.parse_args(args)
 
-    from data_modules.registry import write_phantom
+    from data_modules.registry import find_dataset, write_phantom
 
     write_phantom(given.dataset, given.root, num=given.num, seed=given.seed)
-    print(f"{given.root}: a phantom of {given.dataset}, {given.num} training images")
+    counted = find_dataset(given.dataset).counted
+    print(f"{given.root}: a phantom of {given.dataset}, {given.num} {counted}")
     return 0
