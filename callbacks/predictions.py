@@ -205,7 +205,9 @@ def _unique_stems(trainer: Trainer) -> list[str]:
         return []
     items = len(loader.dataset)  # type: ignore[arg-type]
     paths = [data.item_path("predict", index) for index in range(items)]
-    stems = [re.sub(r"[^\w.-]", "_", PurePosixPath(path).stem) for path in paths]
+    stems = [
+        re.sub(r"[^\w.-]", "_", PurePosixPath(path).stem.removesuffix(".nii")) for path in paths
+    ]
     # Some file systems do not tell upper from lower case.
     times = Counter(stem.lower() for stem in stems)
     return [
