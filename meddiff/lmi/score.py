@@ -78,7 +78,7 @@ class ScoreModule(AdamWModule, ABC):
 
     @property
     def supports_fp16(self) -> bool:
-        """The VE loss has one weight for all noise levels, which fp16 with a scaler bears."""
+        """All noise levels have one weight, which fp16 with a gradient scaler bears."""
         return True
 
     def networks(self) -> list[nn.Module]:
