@@ -2,13 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from meddiff.lmi.estimators import Estimator
-from meddiff.lmi.windows import windowed_map
+from meddiff.lmi.windows import CACHE, windowed_map
+
+MOST_BINS, MOST_PATCH = 63, 7
+"""What the registers of a GPU hold of one pixel."""
+ON_GPU = 2**26
+"""Floats of joint densities at a time where the chunked form runs on a GPU."""
 
 
 def mutual_information(
@@ -39,8 +46,8 @@ def mutual_information(
     if px.ndim != 2 or px.shape != py.shape:
         raise ValueError(f"px and py must be (P, n) alike; got {(*px.shape,)} and {(*py.shape,)}")
     measure = Estimator(bins, bandwidth, normalized, estimator)
-    with recorded(px, py):
-        return measure(px.float(), py.float())
+    with recorded(px, py) as gradient:
+        return in_chunks(px.float(), py.float(), measure, None, gradient)
 
 
 def local_mutual_information(
@@ -85,29 +92,55 @@ def local_mutual_information(
         raise ValueError(f"chunk_size must be positive; got {chunk_size}")
     measure = Estimator(bins, bandwidth, normalized, estimator)
     with recorded(x, y) as gradient:
-        x, y = grey_levels(x), grey_levels(y)
-        if measure.parzen and not gradient:
-            if x.is_cpu and measure.bandwidth > measure.spacing / 4:
-                return windowed_map(x, y, patch_size, search_size, measure, chunk_size)
-        return direct_map(x, y, patch_size, search_size, measure, chunk_size or 256)
+        # Kernels narrower than the bins are far apart vanish between them, which windows leave out.
+        if measure.parzen and not gradient and bandwidth > measure.spacing / 4:
+            if kernel_runs(x, patch_size, bins):
+                from meddiff.lmi.kernel import fused_map
+
+                return fused_map(x, y, patch_size, search_size, measure)
+            if x.is_cpu:
+                grey = grey_levels(x), grey_levels(y)
+                return windowed_map(*grey, patch_size, search_size, measure, chunk_size)
+        return direct_map(x, y, patch_size, search_size, measure, chunk_size, gradient)
 
 
 def direct_map(
-    x: Tensor, y: Tensor, patch_size: int, search_size: int, measure: Estimator, chunk: int
+    x: Tensor,
+    y: Tensor,
+    patch_size: int,
+    search_size: int,
+    measure: Estimator,
+    chunk_size: int | None,
+    gradient: bool,
 ) -> Tensor:
-    """The map of grey levels by its definition, ``chunk`` pairs of patches at a time."""
+    """The map by its definition, ``chunk_size`` pairs of patches at a time."""
     height, width = x.shape[-2:]
-    px = patches(x, patch_size, 0).flatten(0, 2)
-    py = patches(y, patch_size, search_size // 2)
-    best = None
+    px = patches(grey_levels(x), patch_size, 0).flatten(0, 2)
+    py = patches(grey_levels(y), patch_size, search_size // 2)
+    best = torch.zeros(len(px), device=x.device)
     for i in range(search_size):
         for j in range(search_size):
             candidate = py[:, i : i + height, j : j + width].flatten(0, 2)
-            pairs = zip(px.split(chunk), candidate.split(chunk), strict=True)
-            found = torch.cat([measure(*pair) for pair in pairs])
-            best = found if best is None else torch.maximum(best, found)
-    assert best is not None  # noqa: S101
+            found = in_chunks(px, candidate, measure, chunk_size, gradient)
+            best = torch.maximum(best, found)
     return best.view(x.shape)
+
+
+def in_chunks(
+    px: Tensor, py: Tensor, measure: Estimator, chunk_size: int | None, gradient: bool
+) -> Tensor:
+    """``measure`` of (P, n) pairs; with a gradient the joint densities are computed again."""
+    size = chunk_size or max(1, (CACHE if px.is_cpu else ON_GPU) // measure.bins**2)
+    pairs = zip(px.split(size), py.split(size), strict=True)
+    if gradient:
+        return torch.cat([checkpoint(measure, *pair, use_reentrant=False) for pair in pairs])
+    return torch.cat([measure(*pair) for pair in pairs])
+
+
+def kernel_runs(x: Tensor, patch_size: int, bins: int) -> bool:
+    """Whether the Triton kernel can be had for an image on this device."""
+    small = bins <= MOST_BINS and patch_size <= MOST_PATCH
+    return x.is_cuda and small and find_spec("triton") is not None
 
 
 def check_images(x: Tensor, y: Tensor) -> None:
