@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from meddiff.lmi.mutual_information import local_mutual_information
+from meddiff.lmi.preconditioning import Preconditioning
 from meddiff.lmi.samplers import Sampler
 from meddiff.lmi.score import Condition, ScoreModule, Start
 from meddiff.lmi.sde import SDEName
@@ -46,6 +47,8 @@ class LMIDiffusionModule(ScoreModule):
         sigma_min: sigma(0) of ``ve``.
         sigma_max: sigma(1) of ``ve``.
         vp_final_noise: Whether ``vp``'s ancestral sampler adds noise at t = 0 too (5c-10).
+        preconditioning: ``none``: the network's output is epsilon (the paper). ``edm``: with a
+            share of x_t it makes up x_0, and all noise levels count alike for it (short runs).
         learning_rate: Rate of Adam.
         adam_betas: Betas of Adam.
         adam_eps: Epsilon of Adam.
@@ -83,6 +86,7 @@ class LMIDiffusionModule(ScoreModule):
         sigma_min: float = 0.01,
         sigma_max: float = 50.0,
         vp_final_noise: bool = False,
+        preconditioning: Preconditioning | None = None,
         learning_rate: float | None = None,
         adam_betas: tuple[float, float] = (0.9, 0.999),
         adam_eps: float = 1e-8,

@@ -165,7 +165,7 @@ def patches(grey: Tensor, size: int, reach: int) -> Tensor:
 
 @contextmanager
 def recorded(*inputs: Tensor) -> Iterator[bool]:
-    """Records for a gradient where one is asked for, and says whether it does."""
+    """Float32 in every precision; says whether a gradient is asked for, and records only then."""
     gradient = torch.is_grad_enabled() and any(i.requires_grad for i in inputs)
-    with torch.set_grad_enabled(gradient):
+    with torch.set_grad_enabled(gradient), torch.autocast(inputs[0].device.type, enabled=False):
         yield gradient

@@ -22,10 +22,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "attention_resolutions": [16],
         "num_head_channels": None,
         "dropout": 0.0,
+        "preconditioning": "none",
         "learning_rate": 3e-4,
         "num_inference_steps": 1000,
     },
-    # An hour on two cores; a rate that suits a small network and a short run.
+    # An hour on two cores. A short run needs the preconditioning: see docs/methods/lmi.md.
     "small": {
         "model_channels": 32,
         "channel_mult": [1, 2, 3],
@@ -33,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "attention_resolutions": [16],
         "num_head_channels": None,
         "dropout": 0.0,
+        "preconditioning": "edm",
         "learning_rate": 1e-3,
         "num_inference_steps": 100,
     },
@@ -43,6 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "attention_resolutions": [16],
         "num_head_channels": None,
         "dropout": 0.0,
+        "preconditioning": "edm",
         "learning_rate": 1e-3,
         "num_inference_steps": 20,
     },

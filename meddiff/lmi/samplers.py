@@ -104,7 +104,8 @@ def ancestral(
         start: Time index.
         steps: Steps from the last index to 0; from ``start`` a share of them.
         generator: One generator, or one an item.
-        final_noise: Whether noise is added at t = 0 too, as the authors' code does (5c-10).
+        final_noise: Whether noise is added at t = 0 too, as the authors' code does (5c-10): that of
+            the posterior at t = 1, which its ``fixed_large`` has there.
 
     Returns:
         The sample, not clamped.
@@ -124,7 +125,11 @@ def ancestral(
     for t in scheduler.timesteps:
         predicted = epsilon(x, t.expand(len(x)))
         x = scheduler.step(predicted, t, x, generator=generator).prev_sample
-    return x + schedule.beta_start**0.5 * unit_noise(x, generator) if final_noise else x
+    if not final_noise:
+        return x
+    first, second = scheduler.alphas_cumprod[:2].tolist()
+    posterior_variance = (1 - second / first) * (1 - first) / (1 - second)
+    return x + posterior_variance**0.5 * unit_noise(x, generator)
 
 
 def ode(epsilon: Predictor, x: Tensor, sde: VESDE | VPSDE, *, start: float, steps: int) -> Tensor:
@@ -186,8 +191,8 @@ def _times(start: float, end: float, steps: int, like: Tensor) -> list[Tensor]:
 
 
 def _indices(start: int, steps: int, timesteps: int) -> list[int]:
-    """Time indices from start down to 0, each once: the share of all steps that is left."""
-    number = max(round(steps * (start + 1) / timesteps), 1)
+    """Time indices from start down to 0, each once: the share of all steps, two at least."""
+    number = max(round(steps * (start + 1) / timesteps), 2)
     indices: list[int] = np.linspace(start, 0, min(number, start + 1)).round().astype(int).tolist()
     return indices
 

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
+from meddiff.lmi.preconditioning import PRECONDITIONINGS, EDMOutput, EpsilonOutput
 from meddiff.lmi.presets import NETWORK_KEYS, PRESETS
 from meddiff.lmi.samplers import (
     SAMPLERS,
@@ -57,7 +58,13 @@ class ScoreModule(AdamWModule, ABC):
         self.sde: VESDE | VPSDE = (
             VESDE(self.hparams["sigma_min"], self.hparams["sigma_max"]) if name == "ve" else VPSDE()
         )
+        if self.hparams["preconditioning"] not in PRECONDITIONINGS:
+            names = ", ".join(PRECONDITIONINGS)
+            given = self.hparams["preconditioning"]
+            raise ValueError(f"preconditioning: {given!r} is not one of {names}")
+        self._output: EpsilonOutput | EDMOutput = PRECONDITIONINGS[self.hparams["preconditioning"]]
         self._sampler(self.hparams["sampler"])
+        _check_steps(self.hparams["num_inference_steps"])
         channels = self.hparams["in_channels"]
         self.unet = adm_unet(
             in_channels=channels + maps,
@@ -95,13 +102,21 @@ class ScoreModule(AdamWModule, ABC):
         """
         # Noise levels are float32 whatever the run's precision.
         with torch.autocast(x.device.type, enabled=False):
-            scaled, feature = self.sde.network_input(x.float(), t)
-        given = scaled if maps is None else torch.cat([scaled, maps], dim=1)
-        prediction: Tensor = self.unet(given.to(self.unet.dtype), feature).sample
-        return prediction.float()
+            exploded, level = self._exploded(x.float(), t)
+            given = self._output.network_input(exploded, level)
+        given = given if maps is None else torch.cat([given, maps], dim=1)
+        feature = self.sde.time_feature(t)
+        output: Tensor = self.unet(given.to(self.unet.dtype), feature).sample
+        with torch.autocast(x.device.type, enabled=False):
+            return self._output.epsilon(output.float(), exploded, level)
+
+    def _exploded(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """``x_t / alpha_t``, which is x_0 with noise, and that noise's sigma (B, 1, 1, 1)."""
+        alpha, sigma = (figure.view(-1, 1, 1, 1) for figure in self.sde.marginal(t))
+        return x / alpha, sigma / alpha
 
     def loss(self, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Eq. 2 at given times and noise, a scalar.
+        """Eq. 2 at given times and noise, the mean over the batch, a scalar.
 
         Args:
             clean: Images in [-1, 1], shape (B, C, H, W).
@@ -115,7 +130,8 @@ class ScoreModule(AdamWModule, ABC):
             maps = self.condition(x_0)(x_t)
         prediction = self.epsilon(x_t, t, maps)
         with torch.autocast(clean.device.type, enabled=False):
-            return self.sde.loss(prediction, noise)
+            weight = self._output.weight(sigma / alpha)
+            return (weight * self.sde.loss(prediction, noise)).mean()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch of the target modality; draws are keyed by (seed, step, rank)."""
@@ -185,7 +201,9 @@ class ScoreModule(AdamWModule, ABC):
         start = self.hparams["start"] if start is None else start
         strength = self.hparams["strength"] if strength is None else strength
         sampler = self._sampler(self.hparams["sampler"] if sampler is None else sampler)
-        steps = num_inference_steps or self.hparams["num_inference_steps"]
+        default = self.hparams["num_inference_steps"]
+        steps = default if num_inference_steps is None else num_inference_steps
+        _check_steps(steps)
         self._check(image)
         source = (image.float() + 1) / 2
         if start == "source" and strength == 0:
@@ -253,6 +271,11 @@ class ScoreModule(AdamWModule, ABC):
                 f"network takes {channels}, and sides that are multiples of {multiple}: resize it, "
                 "or give data.init_args.image_size"
             )
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"num_inference_steps: {steps} is not at least 1")
 
 
 def _target(batch: dict[str, Tensor]) -> Tensor:

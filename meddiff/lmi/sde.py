@@ -1,8 +1,8 @@
-"""The two ways of adding noise: Eq. 2's variance exploding, the authors' code's preserving one."""
+"""``x_t = alpha_t x_0 + sigma_t epsilon`` in two ways: Eq. 2's, and that of the authors' code."""
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,34 +11,6 @@ from meddiff.diffusion import NoiseSchedule
 
 SDEName: TypeAlias = Literal["ve", "vp"]
 _GOLDEN = 0.6180339887498949
-
-
-class SDE(Protocol):
-    """``x_t = alpha_t x_0 + sigma_t epsilon``, and how a network is told where t is."""
-
-    def sample_t(self, num: int, generator: torch.Generator) -> Tensor:
-        """Antithetic times of a training batch, shape (num,)."""
-        ...
-
-    def fixed_t(self, index: Tensor) -> Tensor:
-        """The times that validation gives to items, shape (B,) as ``index``."""
-        ...
-
-    def start_t(self, strength: float) -> float:
-        """The time at which a share of the whole diffusion is done."""
-        ...
-
-    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha_t and sigma_t, float32, each of the shape of t."""
-        ...
-
-    def network_input(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network is fed: x at unit scale (B, C, H, W) and its time feature (B,)."""
-        ...
-
-    def loss(self, prediction: Tensor, noise: Tensor) -> Tensor:
-        """The loss of a batch, a scalar."""
-        ...
 
 
 class VESDE:
@@ -93,17 +65,16 @@ class VESDE:
         """1 and sigma(t)."""
         return torch.ones_like(t), self.sigma(t)
 
-    def network_input(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """``x / sqrt(1 + sigma^2)`` and ``250 ln sigma`` (papers/lmi.md 5b, input scaling)."""
-        sigma = self.sigma(t)
-        return x * (1 + sigma**2).rsqrt().view(-1, 1, 1, 1), 250 * sigma.log()
+    def time_feature(self, t: Tensor) -> Tensor:
+        """``250 ln sigma`` (papers/lmi.md 5b, input scaling)."""
+        return 250 * self.sigma(t).log()
 
     def loss(self, prediction: Tensor, noise: Tensor) -> Tensor:
         """Eq. 2 weighted by sigma^2 (5c-2), with ``s = -prediction / sigma``.
 
-        ``0.5 sigma^2 ||s + epsilon / sigma||^2``, the mean over pixels and batch.
+        ``0.5 sigma^2 ||s + epsilon / sigma||^2``, the mean over pixels.
         """
-        return 0.5 * (prediction - noise).square().mean()
+        return 0.5 * (prediction - noise).square().flatten(1).mean(1)
 
 
 class VPSDE(nn.Module):
@@ -134,13 +105,13 @@ class VPSDE(nn.Module):
         """alpha_t and sigma_t of the schedule."""
         return self.schedule.alpha[t], self.schedule.sigma[t]
 
-    def network_input(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """X as it is, which is at unit scale, and the index."""
-        return x, t
+    def time_feature(self, t: Tensor) -> Tensor:
+        """The index."""
+        return t
 
     def loss(self, prediction: Tensor, noise: Tensor) -> Tensor:
-        """The squared error of epsilon, summed over pixels, the mean over the batch (5b)."""
-        return (prediction - noise).square().flatten(1).sum(1).mean()
+        """The squared error of epsilon, summed over pixels (5b)."""
+        return (prediction - noise).square().flatten(1).sum(1)
 
 
 Predictor: TypeAlias = Callable[[Tensor, Tensor], Tensor]

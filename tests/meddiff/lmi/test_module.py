@@ -36,7 +36,7 @@ def test_the_papers_network_has_its_size() -> None:
 
 
 def test_the_network_sees_the_noisy_image_and_both_maps() -> None:
-    module = tiny()
+    module = tiny(preconditioning="none")
     clean, noisy = (images(2) + 1) / 2, torch.randn(2, 1, 16, 16)
     maps = module.condition(clean)(noisy)
     assert maps is not None
@@ -51,7 +51,7 @@ def test_the_network_sees_the_noisy_image_and_both_maps() -> None:
 
 def test_grey_levels_of_the_source_never_reach_the_network() -> None:
     # papers/lmi.md 5c-14: only through the maps, which do not change with contrast.
-    module = tiny()
+    module = tiny(sampler="ode")
     source = images(2)
     darker = 0.5 * source - 0.3
     bright, dark = (module.translate(x, item_generators(0, [0, 1])) for x in (source, darker))
@@ -61,7 +61,7 @@ def test_grey_levels_of_the_source_never_reach_the_network() -> None:
 @pytest.mark.parametrize("sde", ["ve", "vp"])
 def test_a_target_in_place_of_the_source_gives_the_same_condition(sde: str) -> None:
     # Eq. 18; papers/lmi.md 5g-7: bit-identical samples of the same seed.
-    module = tiny(sde=sde)
+    module = tiny(sde=sde, sampler="ode")
     target = images(2)
     first = module.translate(target, item_generators(0, [0, 1]))
     again = module.translate(target.clone(), item_generators(0, [0, 1]))
@@ -100,7 +100,9 @@ def test_sdedit_at_no_strength_gives_the_source_back() -> None:
 
 
 def test_sdedit_starts_from_the_perturbed_source() -> None:
-    module = SDEditModule(preset="tiny", image_size=16, num_inference_steps=4)
+    module = SDEditModule(
+        preset="tiny", image_size=16, num_inference_steps=4, preconditioning="none"
+    )
     seen: list[Tensor] = []
     module.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     source = images(2)
@@ -117,7 +119,7 @@ def test_the_loss_falls_on_a_batch(
     kind: type[LMIDiffusionModule | SDEditModule], sde: SDEName
 ) -> None:
     torch.manual_seed(0)
-    module = kind(preset="tiny", image_size=16, sde=sde)
+    module = kind(preset="tiny", image_size=16, sde=sde, preconditioning="none")
     clean, noise = images(8), torch.randn(8, 1, 16, 16)
     t = module.sde.fixed_t(torch.arange(8))
     optimizer = torch.optim.Adam(module.parameters(), 1e-3)
@@ -133,6 +135,32 @@ def test_the_loss_falls_on_a_batch(
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.parametrize("sde", ["ve", "vp"])
+def test_short_runs_learn_x_0_by_the_weighted_loss(sde: SDEName) -> None:
+    module = make(sde=sde)
+    clean, noise, t = images(8), torch.randn(8, 1, 16, 16), module.sde.fixed_t(torch.arange(8))
+    loss = module.loss(clean, t, noise)
+    # By hand: x_0 is the share of x_t, as the output is zero.
+    alpha, sigma = (figure.view(-1, 1, 1, 1) for figure in module.sde.marginal(t))
+    level, x_0 = sigma / alpha, (clean + 1) / 2
+    guess = (x_0 + level * noise) * 0.25 / (0.25 + level**2)
+    error = (guess - x_0).square() * (0.25 + level**2) / (0.5 * level) ** 2
+    expected = 0.5 * error.mean() if sde == "ve" else error.flatten(1).sum(1).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("preconditioning", ["none", "edm"])
+def test_mixed_precision_leaves_maps_and_noise_levels_exact(preconditioning: str) -> None:
+    module = make(preconditioning=preconditioning)
+    seen: list[Tensor] = []
+    module.unet.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    source = images(2)
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            module.translate(source, item_generators(0, [0, 1]), num_inference_steps=1)
+    assert torch.equal(seen[0], seen[1])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -145,6 +173,8 @@ def test_the_loss_falls_on_a_batch(
         ({"in_channels": 3}, "data.init_args.in_channels: 1"),
         ({"patch_size": 2}, "patch_size"),
         ({"preset": "huge"}, "preset: 'huge'"),
+        ({"preconditioning": "v"}, "preconditioning: 'v' is not one of none, edm"),
+        ({"num_inference_steps": 0}, "num_inference_steps: 0 is not at least 1"),
         ({"image_size": 15}, "image_size: 15"),
     ],
 )

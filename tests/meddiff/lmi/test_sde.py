@@ -48,18 +48,12 @@ def test_times_cover_their_range_evenly() -> None:
         assert np.histogram(times.numpy(), 4, (0, 1))[0].tolist() == pytest.approx([10] * 4, abs=2)
 
 
-def test_the_network_sees_unit_scale_and_the_logarithm_of_the_noise() -> None:
-    sde = VESDE()
-    x = torch.randn(3, 1, 4, 4) * 50
+def test_the_network_is_told_the_logarithm_of_the_noise_or_the_index() -> None:
     t = torch.tensor([1.0, 0.5, 0.0])
-    scaled, feature = sde.network_input(x, t)
-    for item, sigma in enumerate((50.0, math.sqrt(0.5), 0.01)):
-        assert torch.allclose(scaled[item], x[item] / math.sqrt(1 + sigma**2), rtol=1e-5)
-        assert feature[item].item() == pytest.approx(250 * math.log(sigma), rel=1e-4)
+    for feature, sigma in zip(VESDE().time_feature(t), (50.0, math.sqrt(0.5), 0.01), strict=True):
+        assert feature.item() == pytest.approx(250 * math.log(sigma), rel=1e-4)
     index = torch.tensor([0, 499, 999])
-    same, indices = VPSDE().network_input(x, index)
-    assert torch.equal(same, x)
-    assert torch.equal(indices, index)
+    assert torch.equal(VPSDE().time_feature(index), index)
 
 
 def test_losses_are_those_of_the_paper_and_of_its_code() -> None:
@@ -67,8 +61,8 @@ def test_losses_are_those_of_the_paper_and_of_its_code() -> None:
     sigma = 0.3
     score = -prediction / sigma
     weighted = 0.5 * sigma**2 * (score + noise / sigma) ** 2
-    assert torch.allclose(VESDE().loss(prediction, noise), weighted.mean(), rtol=1e-5)
-    summed = ((prediction - noise) ** 2).sum(dim=(1, 2, 3)).mean()
+    assert torch.allclose(VESDE().loss(prediction, noise), weighted.mean(dim=(1, 2, 3)), rtol=1e-5)
+    summed = ((prediction - noise) ** 2).sum(dim=(1, 2, 3))
     assert torch.allclose(VPSDE().loss(prediction, noise), summed, rtol=1e-5)
 
 
