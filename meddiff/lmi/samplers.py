@@ -1,5 +1,6 @@
 """Reverse-time samplers: Eq. 3's Euler-Maruyama, and others that need fewer steps."""
 
+import math
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -129,7 +130,7 @@ def ancestral(
         return x
     first, second = scheduler.alphas_cumprod[:2].tolist()
     posterior_variance = (1 - second / first) * (1 - first) / (1 - second)
-    return x + posterior_variance**0.5 * unit_noise(x, generator)
+    return x + math.sqrt(posterior_variance) * unit_noise(x, generator)
 
 
 def ode(epsilon: Predictor, x: Tensor, sde: VESDE | VPSDE, *, start: float, steps: int) -> Tensor:
