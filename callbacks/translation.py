@@ -63,8 +63,8 @@ class TranslationMetrics(Callback):
     """Measures translations in validation and test, where batches have ``source`` and ``target``.
 
     Every slice is translated once, with random numbers keyed by the module's seed and the slice's
-    index, as ``predict`` does: the figures depend neither on the batch size nor on the number of
-    processes. All are of grey levels in [0, 1], clamped, a value a slice (papers/lmi.md, 5e):
+    index in its split: the figures depend neither on the batch size nor on the number of processes.
+    ``predict`` draws the same where its split holds the same slices, none without a partner. All are of grey levels in [0, 1], clamped, a value a slice (papers/lmi.md, 5e):
 
     - ``psnr``: in dB, with data range 1; equal images have 100 dB (an error floored at 1e-10);
     - ``ssim``: Gaussian window of 11 x 11 pixels, sigma 1.5, data range 1, the mean over the
