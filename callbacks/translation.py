@@ -64,7 +64,8 @@ class TranslationMetrics(Callback):
 
     Every slice is translated once, with random numbers keyed by the module's seed and the slice's
     index in its split: the figures depend neither on the batch size nor on the number of processes.
-    ``predict`` draws the same where its split holds the same slices, none without a partner. All are of grey levels in [0, 1], clamped, a value a slice (papers/lmi.md, 5e):
+    ``predict`` draws the same where its split holds the same slices, none without a partner.
+    Figures are of grey levels in [0, 1], clamped, a value a slice (papers/lmi.md, 5e):
 
     - ``psnr``: in dB, with data range 1; equal images have 100 dB (an error floored at 1e-10);
     - ``ssim``: Gaussian window of 11 x 11 pixels, sigma 1.5, data range 1, the mean over the
