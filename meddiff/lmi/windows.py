@@ -72,7 +72,7 @@ class Group:
             if kind < 0:
                 continue
             wide_x, wide_y = divmod(kind, self.measure.bins + 1)
-            size = CACHE * torch.get_num_threads() // (wide_x * wide_y * self.candidates)
+            size = CACHE * min(16, torch.get_num_threads()) // (wide_x * wide_y * self.candidates)
             for part in members.split(max(1, size)):
                 kx = self.kernels(x[part], start_x[part], wide_x)
                 ky = self.kernels(y[part], start_y[part], wide_y)
