@@ -15,7 +15,7 @@ from data_modules.base import PredictSplit
 from data_modules.errors import DataError
 from data_modules.inspection import raise_problems
 from data_modules.io import read_bytes
-from data_modules.ixi_files import Scans, list_root
+from data_modules.ixi_files import Found, list_root, nothing_predicted, nothing_split
 from data_modules.layout import Problem
 from data_modules.loading import SplitLoaders
 from data_modules.modality_listing import (
@@ -54,13 +54,14 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
         split_seed: Fixes the split.
         val_fraction: Share of the training subjects held out for validation; 0 holds out none.
         num_train_subjects: At most so many subjects for training and validation.
-        num_test_subjects: At most so many for test; fewer than both are split in proportion.
+        num_test_subjects: At most so many for test; fewer than both are split in this proportion,
+            on average: the name of each decides.
         slices: Where volumes are cut, as fractions of the axial extent.
         percentiles: Of a volume's intensities, that are mapped to -1 and 1.
         test_subjects: These subjects are test and all others train. None: by the numbers.
         registration: Whether volumes of a pair on different grids are registered.
         augment: Names of :class:`Augmentation`, for training alone; the paper's: `hflip`, `blur`.
-        exclude_file: Text file of subjects or files to leave out, a name a line.
+        exclude_file: Text file of subjects or files to leave out, a name a line; moves no others.
         predict_split: What `predict` goes over; `all` needs no target files.
         drop_last: Whether what does not fill an optimiser step is left out of a training epoch.
 
@@ -163,12 +164,12 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
     def _inspect(self, stage: str) -> tuple[dict[str, list[SliceItem]], list[str]]:
         """The slices of each split, and the splits that a stage goes over, all read."""
         if stage == "fit":
-            wanted, scans = ["train", "val"], self._scans([self.target])
+            wanted, found = ["train", "val"], self._found([self.target])
         else:
             wanted = [_STAGES.get(stage, "predict")]
-            scans = self._scans([self.target, self.source])
-        targets, sources = scans[self.target], scans.get(self.source, [])
-        self._subjects = self._split(scans)
+            found = self._found([self.target, self.source])
+        targets, sources = found.scans[self.target], found.scans.get(self.source, [])
+        self._subjects = self._split(found)
         splits = self._by_split(targets)
         problems: list[Problem] = []
         if stage == "predict":
@@ -183,20 +184,21 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
             assert_disjoint(self._contents(splits), "identical files")
         return splits, wanted
 
-    def _scans(self, modalities: Sequence[Modality]) -> Scans:
-        scans, problems = list_root(self.root, modalities, self.exclude_file)
-        raise_problems(problems, self.short_name, self.root)
-        return scans
+    def _found(self, modalities: Sequence[Modality]) -> Found:
+        found = list_root(self.root, modalities, self.exclude_file)
+        raise_problems(found.problems, self.short_name, self.root)
+        return found
 
-    def _split(self, scans: Scans) -> dict[str, Split]:
-        """The split of each subject; files of other modalities only make names known."""
-        subjects = {scan.subject for scan in scans[self.target]}
-        if not subjects.issuperset(self.test_subjects or ()):
-            everything = list_root(self.root, MODALITIES, self.exclude_file)[0]
-            known = {scan.subject for found in everything.values() for scan in found}
-            require_known(self.test_subjects or (), known)
+    def _split(self, found: Found) -> dict[str, Split]:
+        """The split of each subject that has files which are not left out.
+
+        Those that are left out take part before they are dropped, so that leaving one out moves
+        nobody else: a test subject without a partner is left out after the training.
+        """
+        named = self.test_subjects or ()
+        require_known(named, set().union(*found.subjects.values()))
         split = split_subjects(
-            subjects,
+            found.subjects[self.target],
             test_subjects=self.test_subjects,
             num_train=self.num_train_subjects,
             num_test=self.num_test_subjects,
@@ -204,7 +206,10 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
             seed=self.split_seed,
         )
         # A subject with source files alone can be a test subject by its name.
-        return split | dict.fromkeys(self.test_subjects or (), "test")
+        split |= dict.fromkeys(named, "test")
+        listed = {scan.subject for scans in found.scans.values() for scan in scans}
+        kept = {scan.subject for scan in found.scans[self.target]} | listed.intersection(named)
+        return {subject: own for subject, own in split.items() if subject in kept}
 
     def _by_split(self, scans: Sequence[Scan]) -> dict[str, list[SliceItem]]:
         return {
@@ -289,7 +294,7 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
             raise DataError(f"reference_images: {domain!r} given, expected target or source.")
         modality = self.source if domain == "source" else self.target
         train = {subject for subject, split in self._subjects.items() if split == "train"}
-        items = self._whole(self._scans([modality])[modality], train)
+        items = self._whole(self._found([modality]).scans[modality], train)
         if not items:
             raise DataError(
                 f"{self.root}: none of the {len(train)} training subjects has a {modality} file, "
@@ -306,17 +311,18 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
         """
         modalities = [self.target, self.source]
         try:
-            scans, twice = list_root(self.root, modalities, self.exclude_file)
-            self._subjects = self._split(scans)
+            found = list_root(self.root, modalities, self.exclude_file)
+            self._subjects = self._split(found)
         except DataError as error:
             return [Problem("missing", str(self.root), str(error))]
-        everyone = {scan.subject for found in scans.values() for scan in found}
-        whole = {modality: self._whole(found, everyone) for modality, found in scans.items()}
+        scans = found.scans
+        everyone = {scan.subject for own in scans.values() for scan in own}
+        whole = {modality: self._whole(own, everyone) for modality, own in scans.items()}
         stacks, problems = self._reader.read(i for items in whole.values() for i in items)
         pairs = match(scans[self.source], scans[self.target])
         items, apart = self._pairing.items(pairs.pairs)
         bad = {problem.path for problem in problems}
-        problems += twice + [problem for problem in apart if problem.path not in bad]
+        problems += found.problems + [problem for problem in apart if problem.path not in bad]
         problems += size_problems(items, stacks)
         readable = [scan for scan in scans[self.target] if scan.path not in bad]
         problems += [
@@ -328,21 +334,12 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
         return problems
 
     def _nothing(self, stage: str, split: str, targets: Sequence[Scan]) -> DataError:
-        """The error that a stage has nothing to go over."""
         subjects = len({scan.subject for scan in targets})
         if stage == "predict":
-            return DataError(
-                f"0 {self.source} slices under {self.root} for predict_split "
-                f"{self.predict_split}: {subjects} subjects have {self.target} files, which decide "
-                "the splits.\nSet data.init_args.predict_split to all, data.init_args.source to "
-                "another modality, or give more data."
+            return nothing_predicted(
+                self.root, self.source, self.predict_split, self.target, subjects
             )
-        field = {"val": "val_fraction", "test": "num_test_subjects or test_subjects"}
-        return DataError(
-            f"0 {split} slices under {self.root}: {subjects} subjects have {self.target} files.\n"
-            f"Change data.init_args.{field.get(split, 'target or test_subjects')}, or give more "
-            "subjects: a split is by subject."
-        )
+        return nothing_split(self.root, split, self.target, subjects)
 
 
 def _check_modalities(source: str, target: str) -> None:

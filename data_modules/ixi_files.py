@@ -1,6 +1,7 @@
 """The files of a root with MR modalities, and the errors that there are none."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,6 +12,7 @@ from data_modules.modality_listing import (
     Modality,
     Scan,
     find_modalities,
+    likely_subjects,
     list_scans,
     loose_names,
 )
@@ -23,18 +25,28 @@ _SOURCE = (
 )
 
 
-def list_root(
-    root: Path, modalities: Iterable[Modality], exclude_file: str | None
-) -> tuple[Scans, list[Problem]]:
-    """Lists modalities; of the others the names alone are looked at.
+@dataclass(frozen=True)
+class Found:
+    """What is in a root.
+
+    Attributes:
+        scans: Of each modality that was asked for, without what the user leaves out.
+        subjects: Of every modality, also those left out; of one not asked for, as names tell.
+        problems: The files that stand for the same.
+    """
+
+    scans: Scans
+    subjects: dict[Modality, set[str]]
+    problems: list[Problem]
+
+
+def list_root(root: Path, modalities: Iterable[Modality], exclude_file: str | None) -> Found:
+    """Lists modalities; no file of the others is opened.
 
     Args:
         root: Folder that holds the files.
         modalities: Those to list; one that has no file gets an empty list.
         exclude_file: What the user leaves out, of any modality.
-
-    Returns:
-        The scans of each modality, and the files that stand for the same.
 
     Raises:
         DataError: If the root or all files are missing, or an excluded name matches nothing.
@@ -45,16 +57,43 @@ def list_root(
     if not files:
         raise DataError(_wrong_layout(root))
     exclusion = Exclusion(exclude_file)
-    scans: Scans = {}
-    problems: list[Problem] = []
+    found = Found({}, {}, [])
     for modality in modalities:
-        scans[modality], twice = list_scans(root, files.get(modality, {}), exclusion)
-        problems += twice
-    for modality in files.keys() - scans.keys():
+        scans, subjects, twice = list_scans(root, files.get(modality, {}), exclusion)
+        found.scans[modality], found.subjects[modality] = scans, subjects
+        found.problems.extend(twice)
+    for modality in files.keys() - found.scans.keys():
+        found.subjects[modality] = set()
         for file, inside in files[modality].items():
             exclusion.covers(*loose_names(file, inside))
+            found.subjects[modality] |= likely_subjects(file, inside)
     exclusion.require_all_used()
-    return scans, problems
+    return found
+
+
+def nothing_predicted(root: Path, source: str, split: str, target: str, subjects: int) -> DataError:
+    """The error that `predict` has nothing to go over."""
+    return DataError(
+        f"0 {source} slices under {root} for predict_split {split}: {subjects} subjects have "
+        f"{target} files, which decide the splits.\nSet data.init_args.predict_split to all, "
+        "data.init_args.source to another modality, or give more data."
+    )
+
+
+def nothing_split(root: Path, split: str, target: str, subjects: int) -> DataError:
+    """The error that another stage has nothing to go over."""
+    advice = {
+        "train": "Change data.init_args.target or test_subjects, or give more subjects",
+        "val": "Change data.init_args.val_fraction, or give more subjects, and train anew",
+        # Other numbers or files could make training subjects of an earlier fit test subjects.
+        "test": "Name subjects that were not trained on in data.init_args.test_subjects (the "
+        "run's splits.json tells which were); or change data.init_args.num_test_subjects, or give "
+        "more subjects, and train anew",
+    }[split]
+    return DataError(
+        f"0 {split} slices under {root}: {subjects} subjects have {target} files that are not "
+        f"left out.\n{advice}: a split is by subject."
+    )
 
 
 def _advice(root: Path) -> str:

@@ -95,8 +95,10 @@ def _files(root: Path, folder: str) -> list[str]:
 
 def list_scans(
     root: Path, files: dict[str, str], exclusion: Exclusion
-) -> tuple[list[Scan], list[Problem]]:
-    """The scans of one modality, and those that stand for the same.
+) -> tuple[list[Scan], set[str], list[Problem]]:
+    """The scans of one modality, all its subjects, and the scans that stand for the same.
+
+    Subjects that are left out count too: a split over all of them moves nobody when some are.
 
     Args:
         root: Paths are relative to it.
@@ -104,10 +106,12 @@ def list_scans(
         exclusion: What the user leaves out.
     """
     scans: list[Scan] = []
+    subjects: set[str] = set()
     problems: list[Problem] = []
     path_of: dict[str, str] = {}
     for file, inside in files.items():
         scan = _scan(root, file, inside)
+        subjects.add(scan.subject)
         if exclusion.covers(scan.subject, *names_of(file, inside)):
             continue
         other = path_of.setdefault(scan.key, file)
@@ -116,7 +120,7 @@ def list_scans(
             problems.append(Problem("duplicate", file, text))
             continue
         scans.append(scan)
-    return scans, problems
+    return scans, subjects, problems
 
 
 def names_of(file: str, inside: str) -> set[str]:
@@ -127,12 +131,18 @@ def names_of(file: str, inside: str) -> set[str]:
 
 def loose_names(file: str, inside: str) -> set[str]:
     """As :func:`names_of`, with the subject, for a file that is not opened."""
-    return {*names_of(file, inside), subject_of(inside, True), subject_of(inside, False)}
+    return names_of(file, inside) | likely_subjects(file, inside)
+
+
+def likely_subjects(file: str, inside: str) -> set[str]:
+    """Whose a file that is not opened may be: only its header tells a volume from a slice."""
+    kinds = (True, False) if _is_nifti(file) else (True,)
+    return {subject_of(inside, flat) for flat in kinds}
 
 
 def _scan(root: Path, file: str, inside: str) -> Scan:
     grid, problem = None, None
-    if file.lower().endswith((".nii", ".gz")):
+    if _is_nifti(file):
         try:
             grid = read_grid(root / file)
         except DataError as error:
@@ -143,6 +153,10 @@ def _scan(root: Path, file: str, inside: str) -> Scan:
     # An official volume is the only one of its subject, whatever site and number its name tells.
     key = subject if official and not flat else _without_word(inside)
     return Scan(file, subject, key, grid, problem)
+
+
+def _is_nifti(file: str) -> bool:
+    return file.lower().endswith((".nii", ".gz"))
 
 
 def subject_of(inside: str, flat: bool) -> str:
@@ -176,39 +190,43 @@ def split_subjects(
 ) -> dict[str, Split]:
     """Shares subjects out; those beyond the limits are in no split.
 
-    Without ``test_subjects`` the subjects in the order of :func:`splits.position` are test, then
-    training. Fewer than both limits together are shared out in their proportion. Validation is the
-    share of the training subjects at the end of the order: at least one where two are left.
+    Without ``test_subjects`` the own :func:`splits.position` of a subject says whether it can be
+    test (low), training or validation (high), so that more subjects make no training subject one
+    for test: a limit takes from the ends and leaves the others over. The shares therefore hold on
+    average. Where there are two or more subjects, at least one is for test and one for training,
+    and of two or more that are left by test one is for validation.
 
     Args:
-        subjects: Those with a file of the target modality.
-        test_subjects: Names of the test subjects; all others are for training.
+        subjects: All with a file of the target modality, also those that are left out.
+        test_subjects: Names of the test subjects; all others are for training, without a limit.
         num_train: Limit of the training subjects, validation included.
-        num_test: Limit of the test subjects.
+        num_test: Limit of the test subjects; with ``num_train`` it gives the share of test.
         val_fraction: Share of the training subjects, in [0, 1).
-        seed: Fixes the order.
+        seed: Fixes the positions.
     """
-    order = sorted(set(subjects), key=lambda name: (position(name, seed), name))
+    places = {name: position(name, seed) for name in subjects}
+    order = sorted(places, key=lambda name: (places[name], name))
+    share = 0.0
     if test_subjects is not None:
-        test = [name for name in order if name in set(test_subjects)]
-        train = [name for name in order if name not in set(test_subjects)]
+        test = [name for name in order if name in test_subjects]
+        rest = [name for name in order if name not in test_subjects]
     else:
-        tests = _shared_out(len(order), num_train, num_test)
-        test, train = order[:tests], order[tests : tests + num_train]
-    held = round(val_fraction * len(train))
-    if val_fraction > 0 and len(train) > 1:
-        held = min(max(held, 1), len(train) - 1)
+        share = num_test / (num_train + num_test)
+        tests = _number(sum(place < share for place in places.values()), share, len(order))
+        test, rest = order[:tests][:num_test], order[tests:]
+    high = 1 - val_fraction * (1 - share)
+    held = _number(sum(places[name] >= high for name in rest), val_fraction, len(rest))
+    train, val = rest[: len(rest) - held], rest[::-1][:held]
+    if test_subjects is None:
+        val = val[: min(max(round(val_fraction * num_train), 1), num_train - 1)]
+        train = train[: num_train - len(val)]
     split: dict[str, Split] = dict.fromkeys(test, "test")
-    split |= dict.fromkeys(train[: len(train) - held], "train")
-    return split | dict.fromkeys(train[len(train) - held :], "val")
+    return split | dict.fromkeys(train, "train") | dict.fromkeys(val, "val")
 
 
-def _shared_out(subjects: int, num_train: int, num_test: int) -> int:
-    """The number of test subjects."""
-    if subjects >= num_train + num_test:
-        return num_test
-    tests = round(subjects * num_test / (num_train + num_test))
-    return max(tests, 1) if num_test and subjects > 1 else tests
+def _number(natural: int, share: float, subjects: int) -> int:
+    """How many of some subjects go into a split: one at least, and one at least does not."""
+    return min(max(natural, 1), subjects - 1) if share > 0 and subjects > 1 else 0
 
 
 def warn_of_few(split: dict[str, Split], num_train: int, num_test: int) -> None:
@@ -218,7 +236,7 @@ def warn_of_few(split: dict[str, Split], num_train: int, num_test: int) -> None:
         rank_zero_warn(
             f"{len(split)} subjects, and {num_train} for training and {num_test} for test were "
             f"asked for: {len(split) - tests} are for training (validation included) and {tests} "
-            "for test, in the same proportion."
+            "for test. The name of each decides, so that the proportion holds on average."
         )
 
 

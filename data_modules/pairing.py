@@ -104,7 +104,7 @@ class Pairing:
             text = (
                 f"subject {subject}: has no {other} file that belongs to it, and pairs are asked "
                 "for; add it under an equal name, or list the subject in "
-                "data.init_args.exclude_file"
+                "data.init_args.exclude_file, which leaves the splits of all others as they are"
             )
             problems.append(Problem("unpaired", there[0].path if there else subject, text))
         return problems

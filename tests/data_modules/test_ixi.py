@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_modules.errors import DataError
 from data_modules.ixi import IXIDataModule
-from data_modules.volumes import read_volume
+from data_modules.volumes import Grid, read_grid, read_volume
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*subjects, and.*were asked for")
 
@@ -203,18 +203,18 @@ def test_subjects_are_split_by_the_target_modality_alone(official: Callable[...,
 @pytest.mark.filterwarnings("default:.*subjects, and.*were asked for")
 def test_few_subjects_are_split_in_proportion_and_said_so(official: Callable[..., Path]) -> None:
     data = module(official(10, "T1"))
-    with pytest.warns(UserWarning, match=r"10 subjects, and 100 .* 8 are for training .* 2 for"):
+    with pytest.warns(UserWarning, match=r"10 subjects, and 100 .* 6 are for training .* 4 for"):
         data.setup("fit")
     sizes = {split: len(subjects(data, split)) for split in ("train", "val", "test")}
-    assert sizes == {"train": 7, "val": 1, "test": 2}
+    assert sizes == {"train": 5, "val": 1, "test": 4}  # 4 of these names are in the lowest fifth
 
 
 @pytest.mark.filterwarnings("error:.*subjects, and.*were asked for")
 def test_the_numbers_are_upper_limits(official: Callable[..., Path]) -> None:
-    data = module(official(9, "T1"), num_train_subjects=4, num_test_subjects=2, val_fraction=0)
+    data = module(official(9, "T1"), num_train_subjects=2, num_test_subjects=2, val_fraction=0)
     data.setup("fit")
     sizes = {split: len(subjects(data, split)) for split in ("train", "val", "test")}
-    assert sizes == {"train": 4, "val": 0, "test": 2}
+    assert sizes == {"train": 2, "val": 0, "test": 2}
     assert data.val_dataloader() == []
 
 
@@ -228,11 +228,21 @@ def test_named_test_subjects_are_test_and_all_others_train(official: Callable[..
         module(root, test_subjects=["IXI01"]).setup("fit")
 
 
-def test_a_test_subject_with_source_files_alone_is_predicted(official: Callable[..., Path]) -> None:
+def test_a_test_subject_with_source_files_alone_is_predicted(
+    official: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = official(3)
     volume(root / "IXI-PD" / "IXI900-HH-1-PD.nii.gz", 99)
     data = module(root, test_subjects=["IXI900"])
+    opened: list[Path] = []
+
+    def read(path: Path) -> Grid:
+        opened.append(path)
+        return read_grid(path)
+
+    monkeypatch.setattr("data_modules.modality_listing.read_grid", read)
     data.setup("fit")
+    assert {path.parent.name for path in opened} == {"IXI-T1"}
     assert "IXI900" not in subjects(data, "train") | subjects(data, "val")
     data.setup("predict")
     assert {Path(p).name[:6] for p in data.split_table()["predict"]} == {"IXI900"}
@@ -253,7 +263,7 @@ def test_reference_images_are_training_slices_in_every_stage(official: Callable[
     assert not torch.equal(sources, first)
     for file in (root / "IXI-PD").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match="none of the 4 training subjects has a PD file"):
+    with pytest.raises(DataError, match="none of the 3 training subjects has a PD file"):
         tested.reference_images("source")
 
 

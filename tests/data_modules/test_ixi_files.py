@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_modules.errors import DataError
 from data_modules.ixi import IXIDataModule
-from data_modules.modality_listing import split_subjects, subject_of
+from data_modules.modality_listing import subject_of
 from data_modules.registry import check, write_phantom
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*subjects, and.*were asked for")
@@ -279,29 +279,6 @@ def test_check_tells_grids_that_differ(tmp_path: Path) -> None:
 def test_wrong_arguments_name_their_field(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         IXIDataModule(**arguments)
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 10, 60, 124, 125, 600])
-def test_the_share_of_few_subjects(number: int) -> None:
-    split = split_subjects(
-        [f"IXI{k:03d}" for k in range(number)],
-        test_subjects=None,
-        num_train=100,
-        num_test=25,
-        val_fraction=0.05,
-        seed=0,
-    )
-    tests = sum(name == "test" for name in split.values())
-    train = sum(name == "train" for name in split.values())
-    held = sum(name == "val" for name in split.values())
-    assert len(split) == min(number, 125)
-    assert tests <= 25
-    assert train + held <= 100
-    if number > 2:
-        assert abs(4 * tests - (train + held)) <= 4
-        assert held >= 1
-    else:
-        assert (train, held, tests) == (1, 0, number - 1)
 
 
 def test_a_phantom_whose_t1_moved_is_brought_back(tmp_path: Path) -> None:
