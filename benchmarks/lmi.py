@@ -151,12 +151,12 @@ def peak_memory(options: argparse.Namespace) -> int:
         before = torch.cuda.memory_allocated()
         for x, y in pairs.values():
             local_mutual_information(x, y)
-        peak: int = torch.cuda.max_memory_allocated()
-        return peak - before
+        return int(torch.cuda.max_memory_allocated() - before)
     held = psutil.Process().memory_info().rss
     for x, y in pairs.values():
         local_mutual_information(x, y)
-    return max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - held)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(max(0, peak - held))
 
 
 def peak_of_a_child() -> float:
