@@ -6,9 +6,9 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from meddiff.hybrid.presets import FINETUNE_PRESETS, NETWORK_KEYS
+from meddiff.hybrid.presets import FINETUNE_PRESETS
 from meddiff.hybrid.start import Head, Weights, load_backbone, load_head, read_start
-from meddiff.networks import adm_unet, checkpoint_blocks
+from meddiff.networks import NETWORK_KEYS, adm_unet, checkpoint_blocks
 from meddiff.presets import Preset, resolve_preset
 from meddiff.segmenter import Segmenter
 

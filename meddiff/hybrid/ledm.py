@@ -14,9 +14,9 @@ from meddiff.checkpoint import CheckpointError
 from meddiff.hybrid.classifier import classify_pixels, pixel_classifier
 from meddiff.hybrid.features import DecoderFeatures, fingerprint
 from meddiff.hybrid.pixels import LabelledPixels
-from meddiff.hybrid.presets import LEDM_PRESETS, NETWORK_KEYS
+from meddiff.hybrid.presets import LEDM_PRESETS
 from meddiff.hybrid.start import LIVE, Weights, load_backbone, read_start
-from meddiff.networks import adm_unet
+from meddiff.networks import NETWORK_KEYS, adm_unet
 from meddiff.presets import Preset, resolve_preset
 from meddiff.protocols import ProvidesLabelled
 from meddiff.randomness import mix

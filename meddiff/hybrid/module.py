@@ -9,10 +9,10 @@ from meddiff.diffusion import NoiseSchedule, TimestepSampler
 from meddiff.diffusion.timesteps import TSampling
 from meddiff.hybrid.gradients import term_gradient_norms
 from meddiff.hybrid.loss import HybridLoss, hybrid_loss
-from meddiff.hybrid.presets import NETWORK_KEYS, PRESETS
+from meddiff.hybrid.presets import PRESETS
 from meddiff.hybrid.sampling import FinalSigma, Solver, solve
 from meddiff.losses import cross_entropy
-from meddiff.networks import adm_unet
+from meddiff.networks import NETWORK_KEYS, adm_unet
 from meddiff.optimization import AdamWModule
 from meddiff.presets import Preset, resolve_preset
 from meddiff.protocols import Generators

@@ -2,16 +2,7 @@
 
 from typing import Any
 
-NETWORK_KEYS = (
-    "image_size",
-    "model_channels",
-    "channel_mult",
-    "num_res_blocks",
-    "attention_resolutions",
-    "num_head_channels",
-    "dropout",
-)
-"""Arguments that the module hands to ``adm_unet`` as they are."""
+from meddiff.networks import NETWORK_KEYS
 
 PRESETS: dict[str, dict[str, Any]] = {
     # papers/hybrid.md 2b: 138 M parameters at 256 pixels.

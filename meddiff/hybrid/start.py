@@ -18,8 +18,7 @@ from meddiff.checkpoint import (
     read_checkpoint,
 )
 from meddiff.hybrid.module import HybridDiffusionModule
-from meddiff.hybrid.presets import NETWORK_KEYS
-from meddiff.networks import adm_unet, load_guided_diffusion
+from meddiff.networks import NETWORK_KEYS, adm_unet, load_guided_diffusion
 from meddiff.randomness import mix
 
 if TYPE_CHECKING:

@@ -2,17 +2,6 @@
 
 from typing import Any
 
-NETWORK_KEYS = (
-    "image_size",
-    "model_channels",
-    "channel_mult",
-    "num_res_blocks",
-    "attention_resolutions",
-    "num_head_channels",
-    "dropout",
-)
-"""Arguments that the modules hand to ``adm_unet`` as they are."""
-
 PRESETS: dict[str, dict[str, Any]] = {
     # papers/lmi.md 5a and 5b: 21,423,169 parameters with the two maps.
     "paper": {

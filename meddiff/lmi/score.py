@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from meddiff.lmi.preconditioning import PRECONDITIONINGS, EDMOutput, EpsilonOutput
-from meddiff.lmi.presets import NETWORK_KEYS, PRESETS
+from meddiff.lmi.presets import PRESETS
 from meddiff.lmi.samplers import (
     SAMPLERS,
     Sampler,
@@ -19,7 +19,7 @@ from meddiff.lmi.samplers import (
     unit_noise,
 )
 from meddiff.lmi.sde import VESDE, VPSDE, SDEName
-from meddiff.networks import adm_unet
+from meddiff.networks import NETWORK_KEYS, adm_unet
 from meddiff.optimization import AdamWModule
 from meddiff.presets import resolve_preset
 from meddiff.protocols import Generators

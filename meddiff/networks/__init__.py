@@ -1,6 +1,12 @@
 """Networks that two or more papers share."""
 
-from meddiff.networks.adm import adm_unet, checkpoint_blocks, decoder_blocks
+from meddiff.networks.adm import NETWORK_KEYS, adm_unet, checkpoint_blocks, decoder_blocks
 from meddiff.networks.guided_diffusion import load_guided_diffusion
 
-__all__ = ["adm_unet", "checkpoint_blocks", "decoder_blocks", "load_guided_diffusion"]
+__all__ = [
+    "NETWORK_KEYS",
+    "adm_unet",
+    "checkpoint_blocks",
+    "decoder_blocks",
+    "load_guided_diffusion",
+]

@@ -14,6 +14,17 @@ from torch.utils.checkpoint import checkpoint
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
+NETWORK_KEYS = (
+    "image_size",
+    "model_channels",
+    "channel_mult",
+    "num_res_blocks",
+    "attention_resolutions",
+    "num_head_channels",
+    "dropout",
+)
+"""Arguments of :func:`adm_unet` that are hyper-parameters of every module with this network."""
+
 
 def adm_unet(
     *,

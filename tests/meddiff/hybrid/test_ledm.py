@@ -18,8 +18,8 @@ from meddiff.diffusion import NoiseSchedule
 from meddiff.hybrid.classifier import classify_pixels, pixel_classifier
 from meddiff.hybrid.features import DecoderFeatures, scaled_blocks, upsampled
 from meddiff.hybrid.pixels import LabelledPixels, PixelFeatures, training_labels
-from meddiff.hybrid.presets import NETWORK_KEYS, PRESETS
-from meddiff.networks import adm_unet
+from meddiff.hybrid.presets import PRESETS
+from meddiff.networks import NETWORK_KEYS, adm_unet
 from tests.meddiff.hybrid.test_finetune import TINY, pretrained
 from tests.meddiff.hybrid.test_module import make_batch
 
