@@ -61,8 +61,9 @@ format: install ## Format, and mend what the linter can
 	$(ENV)/bin/ruff check --fix .
 	$(ENV)/bin/ruff format .
 
-bench: install ## Our training step against a plain loop
+bench: install ## Our training step against a plain loop, and LMI against its direct form
 	$(PY) benchmarks/train_step.py --method hybrid
+	$(PY) benchmarks/lmi.py
 
 table-hybrid: install ## The table of hybrid diffusion: SCALE=cpu_demo|cpu|h100|none DATA= SEEDS= JOBS= OUT=
 	$(TABLE) $(ARGS)
