@@ -22,6 +22,7 @@ from callbacks.distributed import gather_rows
 from callbacks.files import atomic_write
 from callbacks.kmeans import cluster_dice, fit_clusters, label_clusters, mean_dice
 from callbacks.pictures import lines_of, to_colours, to_rgb
+from callbacks.predictions import NamesItems
 from callbacks.publishing import Kind, first_loader, publish, spread_items
 from meddiff.protocols import ProvidesReference, SupportsTranslation, can_translate
 from meddiff.randomness import item_generators
@@ -231,7 +232,8 @@ class TranslationMetrics(Callback):
         if scores is None:
             return
         if trainer.is_global_zero:
-            write_table(Path(trainer.default_root_dir) / "test_translation.csv", scores)
+            path = Path(trainer.default_root_dir) / "test_translation.csv"
+            write_table(path, scores, _sources_of(trainer, scores.index))
         self._draw(trainer, "test_translations")
 
     def _log(
@@ -342,15 +344,28 @@ def scores_of(rows: Tensor) -> TranslationScores:
     )
 
 
-def write_table(path: Path, scores: TranslationScores) -> None:
-    """Writes one row a slice: index, the figures and the Dice of each cluster, darkest first."""
+def write_table(path: Path, scores: TranslationScores, sources: list[str]) -> None:
+    """Writes one row a slice.
+
+    Args:
+        path: The file.
+        scores: The figures, then the Dice of each cluster, darkest first.
+        sources: The name of each slice, empty where it has none.
+    """
     figures = scores.figures()
     names = [f"kmeans_dice_cluster{k}" for k in range(scores.cluster_dice.shape[1])]
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["index", *figures, *names])
+    writer.writerow(["index", "source", *figures, *names])
     for row, index in enumerate(scores.index.tolist()):
         per_slice = [values[row] for values in figures.values()]
-        writer.writerow([index, *per_slice, *scores.cluster_dice[row].tolist()])
+        writer.writerow([index, sources[row], *per_slice, *scores.cluster_dice[row].tolist()])
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
+
+
+def _sources_of(trainer: Trainer, index: np.ndarray) -> list[str]:
+    """The file of each slice, relative to the data root."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    named = isinstance(data, NamesItems)
+    return [data.item_path("test", item) if named else "" for item in index.tolist()]

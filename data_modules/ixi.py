@@ -157,7 +157,7 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
             DataError: If the data cannot be used.
         """
         self._splits, wanted = self._inspect(stage)
-        if self._subjects and self.test_subjects is None:
+        if stage == "fit" and self.test_subjects is None:
             warn_of_few(self._subjects, self.num_train_subjects, self.num_test_subjects)
         self._datasets = {split: self._dataset(split, self._splits[split]) for split in wanted}
 
@@ -307,7 +307,7 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
         """Reads every file of both modalities and lists all that is wrong.
 
         Args:
-            note: Gets which files are aligned pairs and which are not, which is no problem.
+            note: Gets which files are pairs and which are not, which is no problem.
         """
         modalities = [self.target, self.source]
         try:

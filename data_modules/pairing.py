@@ -1,4 +1,4 @@
-"""Scans of two modalities to aligned pairs, on one grid."""
+"""Scans of two modalities to pairs, on one grid."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,11 +110,11 @@ class Pairing:
         return problems
 
     def notes(self, pairs: Pairs) -> list[str]:
-        """Which files are aligned pairs and which are not, a line each after the counts."""
+        """Which files are pairs and which are not, a line each after the counts."""
         lone = {self.target: pairs.lone_targets, self.source: pairs.lone_sources}
         counts = ", ".join(f"{len(scans)} unpaired {name}" for name, scans in lone.items())
         number = len(pairs.pairs)
-        pairs_of = f"{number} aligned pair" if number == 1 else f"{number} aligned pairs"
+        pairs_of = "1 pair" if number == 1 else f"{number} pairs"
         lines = [f"{self.target} and {self.source}: {pairs_of}, {counts}"]
         for source, target in pairs.pairs:
             apart = source.grid and target.grid and not source.grid.agrees(target.grid)

@@ -48,7 +48,8 @@ def _text(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, (ValueError, FileNotFoundError)) and _raised_by_us(error):
         return _without_worker_traceback(str(error))
-    return None
+    # jsonargparse wraps what a class raises when it is made from the config.
+    return None if error.__cause__ is None else _text(error.__cause__)
 
 
 def _without_worker_traceback(text: str) -> str:

@@ -146,5 +146,8 @@ def _reasons(text: str) -> str:
     text = re.sub(r"Expected an? typing\.Literal\[(.*)\]", r"expected one of \1", text)
     text = re.sub(r"Expected an? ", "expected ", text)
     lines = [line.strip(" -") for line in text.splitlines()]
-    noise = ("Does not validate", "Subtypes:", "Errors:", "expected NoneType", "Given value type")
+    noise = (
+        *("Does not validate", "Subtypes:", "Errors:", "expected NoneType", "Given value type"),
+        "Given value: NestedArg(",  # the value again, as jsonargparse holds it
+    )
     return "\n  ".join([line for line in lines if line and not line.startswith(noise)][:6])

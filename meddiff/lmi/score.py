@@ -264,13 +264,19 @@ class ScoreModule(AdamWModule, ABC):
     def _check(self, image: Tensor) -> None:
         multiple = 2 ** (len(self.hparams["channel_mult"]) - 1)
         channels = self.hparams["in_channels"]
-        height, width = image.shape[-2:]
-        if image.shape[1] != channels or height % multiple or width % multiple:
+        if image.ndim != 4 or image.shape[1] != channels:
             raise ValueError(
-                f"the source has {image.shape[1]} channels of {height} x {width} pixels; the "
-                f"network takes {channels}, and sides that are multiples of {multiple}: resize it, "
-                "or give data.init_args.image_size"
+                f"the source has the shape {tuple(image.shape)}; expected (B, {channels}, H, W)"
             )
+        height, width = image.shape[-2:]
+        if height % multiple or width % multiple:
+            raise ValueError(
+                f"the source has {height} x {width} pixels; the network takes sides that are "
+                f"multiples of {multiple}: resize it, or give data.init_args.image_size"
+            )
+        # Maps of NaN are finite: what comes out would look like a translation.
+        if not image.isfinite().all():
+            raise ValueError("the source holds NaN or infinite pixels; set them to the background")
 
 
 def _check_steps(steps: int) -> None:

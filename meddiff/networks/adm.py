@@ -162,7 +162,8 @@ def _attention_levels(
         if resolution < 1 or image_size % resolution:
             raise ValueError(
                 f"attention_resolutions: {resolution} does not divide image_size {image_size}; "
-                f"give feature map sizes in pixels, out of {sizes}"
+                f"give an image_size that is a multiple of {resolution}, or feature map sizes in "
+                f"pixels, out of {sizes}"
             )
     return [size in attention_resolutions for size in sizes]
 

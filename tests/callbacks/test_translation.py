@@ -184,7 +184,7 @@ def test_without_reference_images_there_is_no_dice_and_it_is_said(tmp_path: Path
     assert set(trainer.callback_metrics) == {
         f"test/{name}{sd}" for name in ("psnr", "ssim") for sd in ("", "_sd")
     }
-    assert list(table(tmp_path)[0]) == ["index", "psnr", "ssim"]
+    assert list(table(tmp_path)[0]) == ["index", "source", "psnr", "ssim"]
     # Three tiles a line.
     assert picture(tmp_path, "test-00000000.png").shape == (4 * 130 + 2, 3 * 130 + 2, 3)
 

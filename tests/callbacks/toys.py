@@ -99,7 +99,9 @@ class ToyDataModule(LightningDataModule):
 
     def item_path(self, split: str, index: int) -> str:
         assert split == "predict"
-        return ["images/a.png", "images/b b.png", "more/A.jpg", "images/c.tar.png", "d.nii.gz"][index]
+        return ["images/a.png", "images/b b.png", "more/A.jpg", "images/c.tar.png", "d.nii.gz"][
+            index
+        ]
 
 
 def loader(length: int = 8, batch_size: int = 2) -> DataLoader[dict[str, Tensor]]:

@@ -85,7 +85,7 @@ def test_equal_names_but_for_the_modality_are_pairs(
     save(tmp_path / "t2" / source, grey(1))
     lines: list[str] = []
     assert check("ixi", tmp_path, note=lines.append) == []
-    assert lines[0].startswith(f"T1 and T2: {1 if paired else 0} aligned pair")
+    assert lines[0].startswith(f"T1 and T2: {1 if paired else 0} pair")
 
 
 @pytest.mark.parametrize("folders", [("", ""), ("IXI", "IXI"), ("IXI-T1", "IXI-PD"), ("a/b", "c")])
@@ -247,7 +247,7 @@ def test_check_tells_pairs_from_others_and_finds_the_rest(slices: Path) -> None:
     lines: list[str] = []
     problems = {(p.kind, p.path) for p in check("ixi", slices, note=lines.append)}
     assert problems == {("size", "T1/s4_slice1.png"), ("unreadable", "PD/s5_slice1.png")}
-    assert lines[0] == "T1 and PD: 5 aligned pairs, 1 unpaired T1, 0 unpaired PD"
+    assert lines[0] == "T1 and PD: 5 pairs, 1 unpaired T1, 0 unpaired PD"
     assert "  pair: T1/s0_slice1.png and PD/s0_slice1.png" in lines
     assert "  unpaired: T1/s3_slice1.png" in lines
 

@@ -82,6 +82,24 @@ def test_nothing_given_says_what_to_give(capsys: Captured) -> None:
     assert "--config configs/hybrid_isic.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("--data.init_args.source", "T1"), "data.init_args.source: T1 given, as data.init_args.t"),
+        (("--model.init_args.sampler", "ancestral"), "sampler: 'ancestral' is not one of euler"),
+        (("--data.init_args.image_size", "120"), "image_size: 120 cannot be halved 4 times"),
+    ],
+)
+def test_a_mistake_that_a_class_finds_is_told_alone(
+    given: tuple[str, str], expected: str, capsys: Captured
+) -> None:
+    assert main(["fit", "--config", "configs/lmi_ixi_t1.yaml", *given]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Union" not in error
+    assert len(error.strip().splitlines()) == 1
+
+
 def test_a_bug_keeps_its_traceback(toy: Command) -> None:
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         toy("fit", "--trainer.callbacks", f"{HERE}.Bug")

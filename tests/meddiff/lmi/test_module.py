@@ -185,10 +185,13 @@ def test_what_is_not_there_is_an_error_at_once(given: dict[str, Any], message: s
 
 def test_a_source_that_the_network_cannot_take_is_an_error() -> None:
     module = tiny()
-    with pytest.raises(ValueError, match=r"1 channels of 15 x 16 pixels.*multiples of 2"):
+    with pytest.raises(ValueError, match=r"15 x 16 pixels.*multiples of 2"):
         module.translate(torch.zeros(1, 1, 15, 16))
-    with pytest.raises(ValueError, match="3 channels of 16 x 16"):
-        module.translate(torch.zeros(1, 3, 16, 16))
+    for shape in ((1, 3, 16, 16), (16, 16)):
+        with pytest.raises(ValueError, match=r"expected \(B, 1, H, W\)"):
+            module.translate(torch.zeros(shape))
+    with pytest.raises(ValueError, match="holds NaN"):
+        module.translate(torch.full((1, 1, 16, 16), torch.nan))
     assert module.translate(torch.zeros(1, 1, 20, 24)).shape == (1, 1, 20, 24)
 
 
