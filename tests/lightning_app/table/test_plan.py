@@ -168,10 +168,9 @@ def test_the_table_of_lmi_has_two_fits_and_tests_each_row(
         made = make_plan(table, Asked("lmi", scale, 1, tmp_path, tmp_path))
         assert list(made.jobs) == [
             *("ixi-sdedit-seed0", "ixi-lmi-seed0", "ixi-lmi-seed0-test-start-source"),
-            *(
-                "ixi-lmi-seed0-test-guidance-zeros",
-                "ixi-lmi-seed0-test-guidance-zeros-start-source",
-            ),
-            *("ixi-sdedit-seed0-test-start-noise", "ixi-sdedit-seed0-test-strength-0.0"),
+            "ixi-sdedit-seed0-test-start-noise",
+            "ixi-lmi-seed0-test-guidance-zeros",
+            "ixi-lmi-seed0-test-guidance-zeros-start-source",
+            "ixi-sdedit-seed0-test-strength-0.0",
         ]
         assert {option(job.test, "translation.num") for job in made.jobs.values()} == {"3"}
