@@ -7,7 +7,6 @@ user's cache directory, since a data root may be read-only.
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_modules.errors import CorruptImageError, DataError
+from data_modules.user_cache import cache_folder, keep
 
 Volume: TypeAlias = npt.NDArray[np.float32]
 Matrix: TypeAlias = npt.NDArray[np.float64]
@@ -102,7 +102,8 @@ def register_rigid(fixed: Path, moving: Path, *, cache: bool = True) -> tuple[Vo
                 "subject in data.init_args.exclude_file."
             ) from error
         if cache:
-            _remember(memory, matrix)
+            found = json.dumps(matrix.tolist())
+            keep(memory, lambda out: out.write(found.encode()))
     from scipy.ndimage import affine_transform
 
     to_voxels = np.linalg.inv(own_affine) @ matrix @ affine
@@ -230,10 +231,9 @@ def _to_matrix(pose: Any) -> Matrix:
 
 def _memory(fixed: Path, moving: Path) -> Path:
     """File that keeps the matrix of two files as they are now."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (fixed, moving)]
     key = hashlib.sha256(json.dumps([_FORMAT, *stamps]).encode()).hexdigest()[:24]
-    return cache / "meddiff" / f"registered-{key}.json"
+    return cache_folder() / f"registered-{key}.json"
 
 
 def _recall(memory: Path) -> Matrix | None:
@@ -242,15 +242,3 @@ def _recall(memory: Path) -> Matrix | None:
     except (OSError, ValueError, TypeError):
         return None
     return matrix if matrix.shape == (4, 4) else None
-
-
-def _remember(memory: Path, matrix: Matrix) -> None:
-    temporary = memory.with_suffix(f".{os.getpid()}")
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(matrix.tolist()))
-        temporary.replace(memory)
-    except OSError:
-        # Without a writable home the search is made again next time; nothing else is lost.
-        with contextlib.suppress(OSError):
-            temporary.unlink()

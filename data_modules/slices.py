@@ -1,6 +1,5 @@
 """Slices of MR scans: what to cut from which file, reading it once, and the torch data set."""
 
-import contextlib
 import hashlib
 import io
 import json
@@ -24,6 +23,7 @@ from data_modules.layout import Problem
 from data_modules.modality_listing import Scan, stem_of
 from data_modules.registration import register_rigid
 from data_modules.transforms import Augmentation, to_tensor
+from data_modules.user_cache import cache_folder, keep
 from data_modules.volumes import (
     Plane,
     Spacing,
@@ -208,7 +208,6 @@ class SliceReader:
         return Stack(images, planes[0].shape, spacing)
 
     def _cache_file(self, cut: Cut) -> Path:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         files = [cut.scan] if cut.onto is None else [cut.scan, cut.onto]
         stamps = []
         for scan in files:
@@ -220,7 +219,7 @@ class SliceReader:
             stamps.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
         settings = [_FORMAT, stamps, cut.indices, self.image_size, self.percentiles]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
-        return cache / "meddiff" / "slices" / f"{key}.npz"
+        return cache_folder() / "slices" / f"{key}.npz"
 
 
 def _read_single(path: Path, scan: Scan) -> tuple[Plane, Spacing]:
@@ -272,16 +271,10 @@ def _recall(file: Path) -> Stack | None:
 
 
 def _remember(file: Path, stack: Stack) -> None:
-    temporary = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as out:
-            np.savez(out, images=stack.images, shape=stack.shape, spacing=stack.spacing)
-        temporary.replace(file)
-    except OSError:
-        # Without a writable home the volumes are read again next time; nothing else is lost.
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    keep(
+        file,
+        lambda out: np.savez(out, images=stack.images, shape=stack.shape, spacing=stack.spacing),
+    )
 
 
 class SliceDataset(Dataset[Batch]):

@@ -4,7 +4,6 @@ A record is kept as long as size and modification time of the file stay the same
 user's cache directory: a data root may be read-only.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ import numpy as np
 from data_modules.errors import CorruptImageError, DataError
 from data_modules.io import exif_orientation, read_bytes, read_image, read_mask
 from data_modules.layout import Item, Problem
+from data_modules.user_cache import cache_folder, keep
 
 Role: TypeAlias = Literal["image", "mask"]
 Records: TypeAlias = dict[str, "FileRecord"]
@@ -119,9 +119,8 @@ class _Memory:
     """Records of earlier runs, one JSON file a root."""
 
     def __init__(self, root: Path) -> None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         key = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]
-        self.path = cache / "meddiff" / f"verified-{key}.json"
+        self.path = cache_folder() / f"verified-{key}.json"
         self.changed = False
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
@@ -141,17 +140,9 @@ class _Memory:
         self.changed = True
 
     def save(self) -> None:
-        if not self.changed:
-            return
-        temporary = self.path.with_suffix(f".{os.getpid()}")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"format": _FORMAT, "files": self.files}))
-            temporary.replace(self.path)
-        except OSError:
-            # Without a writable home the files are read again next time; nothing else is lost.
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        if self.changed:
+            text = json.dumps({"format": _FORMAT, "files": self.files})
+            keep(self.path, lambda out: out.write(text.encode()))
 
 
 def files_of(items: Iterable[Item], masks: bool = True) -> dict[str, Role]:
