@@ -19,7 +19,7 @@ from data_modules.inspection import (
     require_items,
     require_official_disjoint,
 )
-from data_modules.layout import Exclusion, Item, Listing, Part
+from data_modules.layout import Exclusion, Item, Listing, Part, wrong_layout
 from data_modules.loading import SplitLoaders
 from data_modules.splits import SplitPlan
 from data_modules.transforms import Augmentation, to_tensor
@@ -98,8 +98,9 @@ class ImageMaskDataModule(SplitLoaders[Item, ImageMaskDataset], ABC):
         super().__init__(
             batch_size=batch_size, num_workers=num_workers, drop_last=drop_last, seed=seed
         )
-        _check_classes(in_channels, num_classes)
-        _check_positive(
+        check_channels(in_channels)
+        _check_classes(num_classes)
+        check_positive(
             image_size=image_size,
             batch_size=batch_size,
             num_train_samples=num_train_samples,
@@ -197,11 +198,7 @@ class ImageMaskDataModule(SplitLoaders[Item, ImageMaskDataset], ABC):
         Args:
             needed: What the data module looks for in it.
         """
-        there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
-        holds = ", ".join(there) or "nothing"
-        return DataError(
-            f"data.init_args.root: {self.root} holds {holds}.\n{needed}.\n{self.advice()}"
-        )
+        return wrong_layout(self.root, needed, self.advice())
 
     def verify(self, parts: list[Part], masks: bool) -> Records:
         """Reads all files of some parts, or looks up that they were read before.
@@ -332,16 +329,21 @@ def _has_masks(item: Item, records: Records) -> bool:
     return item.labelled and all(part.path in records for part in item.masks)
 
 
-def _check_classes(in_channels: int, num_classes: int) -> None:
+def check_channels(in_channels: int) -> None:
+    """Raises DataError unless images are to be grey or coloured."""
     if in_channels not in (1, 3):
         raise DataError(f"data.init_args.in_channels: {in_channels} given, expected 1 or 3.")
+
+
+def _check_classes(num_classes: int) -> None:
     if not 2 <= num_classes <= 64:
         raise DataError(
             f"data.init_args.num_classes: {num_classes} given, expected 2 to 64 (background too)."
         )
 
 
-def _check_positive(**fields: int | None) -> None:
+def check_positive(**fields: int | None) -> None:
+    """Raises DataError for the first argument below 1; None stands for "not given"."""
     for field, value in fields.items():
         if value is not None and value < 1:
             raise DataError(f"data.init_args.{field}: {value} given, expected 1 or more.")

@@ -96,7 +96,7 @@ class CelebAMaskHQDataModule(ImageMaskDataModule):
         """
         base = _base(self.root)
         if base is None:
-            raise DataError(self._wrong_layout())
+            raise self.wrong_layout(self._needed())
         problems: list[Problem] = []
         part = pair_by_key(
             _images(self.root, f"{base}{IMAGES}", problems),
@@ -111,15 +111,11 @@ class CelebAMaskHQDataModule(ImageMaskDataModule):
         )
         return Listing(part)
 
-    def _wrong_layout(self) -> str:
-        there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
+    def _needed(self) -> str:
         hint = f"CelebAMask-HQ needs {FOLDER}/{IMAGES}/ and {FOLDER}/{MASKS}/ in it"
         if self.root.resolve().name in (IMAGES, MASKS):
             hint += f": give the folder above, {self.root.parent}"
-        return (
-            f"data.init_args.root: {self.root} holds {', '.join(there) or 'nothing'}.\n"
-            f"{hint}.\n{self.advice()}"
-        )
+        return hint
 
 
 def _base(root: Path) -> str | None:

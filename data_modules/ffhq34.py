@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from data_modules.base import ImageMaskDataModule
-from data_modules.errors import DataError
 from data_modules.layout import Exclusion, Listing, Part, pair
 
 FOLDER = "ffhq_34/real"
@@ -88,11 +87,9 @@ class FFHQ34DataModule(ImageMaskDataModule):
         """
         base = _base(self.root)
         if base is None:
-            there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
-            raise DataError(
-                f"data.init_args.root: {self.root} holds {', '.join(there) or 'nothing'}.\n"
+            raise self.wrong_layout(
                 f"FFHQ-34 needs {FOLDER}/train/ and {FOLDER}/test/ in it, each with images and an "
-                f"npy file of the same name for each.\n{self.advice()}"
+                "npy file of the same name for each"
             )
         train = self._part(f"{base}/train", exclusion)
         return Listing(train or Part(), None, self._part(f"{base}/test", exclusion))

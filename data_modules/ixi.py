@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_args
 
 from torch import Tensor
 
-from data_modules.base import PredictSplit
+from data_modules.base import PredictSplit, check_channels, check_positive
 from data_modules.errors import DataError
 from data_modules.inspection import raise_problems
 from data_modules.io import read_bytes
@@ -98,15 +98,17 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
             batch_size=batch_size, num_workers=num_workers, drop_last=drop_last, seed=seed
         )
         _check_modalities(source, target)
-        _check_counts(
+        check_positive(
             image_size=image_size,
             batch_size=batch_size,
             num_train_subjects=num_train_subjects,
-            num_test_subjects=num_test_subjects + 1,  # 0 is allowed
         )
+        if num_test_subjects < 0:
+            raise DataError(
+                f"data.init_args.num_test_subjects: {num_test_subjects} given, expected 0 or more."
+            )
         _check_fractions(val_fraction, slices, percentiles)
-        if in_channels not in (1, 3):
-            raise DataError(f"data.init_args.in_channels: {in_channels} given, expected 1 or 3.")
+        check_channels(in_channels)
         _check_predict_split(predict_split)
         self.root = Path(root if root is not None else f"data/{self.short_name}").expanduser()
         self.source = source
@@ -351,12 +353,6 @@ def _check_modalities(source: str, target: str) -> None:
             f"data.init_args.source: {source} given, as data.init_args.target; expected two "
             "modalities, of T1, T2 and PD."
         )
-
-
-def _check_counts(**fields: int) -> None:
-    for field, value in fields.items():
-        if value < 1:
-            raise DataError(f"data.init_args.{field}: {value} given, expected 1 or more.")
 
 
 def _check_predict_split(value: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from data_modules.errors import DataError
-from data_modules.layout import Exclusion, Problem
+from data_modules.layout import Exclusion, Problem, wrong_layout
 from data_modules.modality_listing import (
     MODALITIES,
     Modality,
@@ -55,7 +55,7 @@ def list_root(root: Path, modalities: Iterable[Modality], exclude_file: str | No
         raise DataError(f"data.init_args.root: there is no folder {root}.\n{_advice(root)}")
     files = find_modalities(root)
     if not files:
-        raise DataError(_wrong_layout(root))
+        raise wrong_layout(root, _needed(root), _advice(root))
     exclusion = Exclusion(exclude_file)
     found = Found({}, {}, [])
     for modality in modalities:
@@ -101,15 +101,11 @@ def _advice(root: Path) -> str:
     return f"{_SOURCE}\nA stand-in: lightning phantom ixi --root {folder} --num 30 --seed 0"
 
 
-def _wrong_layout(root: Path) -> str:
-    there = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))[:5]
+def _needed(root: Path) -> str:
     hint = (
         "IXI needs volumes like IXI012-HH-1211-T1.nii.gz below it, or folders T1/, T2/ or PD/ of "
         "NIfTI, png or npz files in it or in its folder IXI/"
     )
     if root.resolve().name in MODALITIES:
         hint += f": give the folder above, {root.resolve().parent}"
-    return (
-        f"data.init_args.root: {root} holds {', '.join(there) or 'nothing'}.\n"
-        f"{hint}.\n{_advice(root)}"
-    )
+    return hint

@@ -145,6 +145,19 @@ class Exclusion:
             )
 
 
+def wrong_layout(root: Path, needed: str, advice: str) -> DataError:
+    """The error that a root does not hold the data set.
+
+    Args:
+        root: Given by the user; it is there.
+        needed: What the data module looks for in it.
+        advice: How the data set is had.
+    """
+    there = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))[:5]
+    holds = ", ".join(there) or "nothing"
+    return DataError(f"data.init_args.root: {root} holds {holds}.\n{needed}.\n{advice}")
+
+
 def find_files(
     root: Path,
     folder: str,
