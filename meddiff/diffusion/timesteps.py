@@ -10,6 +10,11 @@ from meddiff.diffusion.schedule import Float32Buffers, NoiseSchedule
 TSampling: TypeAlias = Literal["uniform", "importance"]
 
 
+def spread(index: Tensor) -> Tensor:
+    """Multiples of the golden ratio modulo 1, float64: any run of indices is spread evenly."""
+    return (index.double() * 0.6180339887498949) % 1.0
+
+
 class TimestepSampler(Float32Buffers):
     """Draws t and weighs the loss so that its expectation is that of uniform t with SNR weights.
 
@@ -62,4 +67,4 @@ class TimestepSampler(Float32Buffers):
         Multiples of the golden ratio spread any run of indices evenly over the quantiles of p(t),
         which weights of 4e-5 to 9999 need more than independent draws.
         """
-        return self.at(((index.double() * 0.6180339887498949) % 1.0).float())
+        return self.at(spread(index).float())

@@ -153,13 +153,13 @@ def ode(epsilon: Predictor, x: Tensor, sde: VESDE | VPSDE, *, start: float, step
         indices = _indices(int(start), steps, sde.schedule.timesteps)
         betas = np.linspace(sde.schedule.beta_start, sde.schedule.beta_end, sde.schedule.timesteps)
         return _dpm_solver(epsilon, x, betas, indices)
-    times = _times(start, sde.epsilon, steps, x)
-    sigmas = torch.stack([sde.sigma(t) for t in times])
+    steps_left = _times(start, sde.epsilon, steps, x)
+    times, sigmas = torch.stack(steps_left), torch.stack([sde.sigma(t) for t in steps_left])
     scales = (1 + sigmas**2).sqrt()
 
     def at_unit_scale(scaled: Tensor, level: Tensor) -> Tensor:
         place = len(times) - 1 - level
-        return epsilon(scaled * scales[place].view(-1, 1, 1, 1), torch.stack(times)[place])
+        return epsilon(scaled * scales[place].view(-1, 1, 1, 1), times[place])
 
     alphas_cumprod = 1 / (1 + sigmas.double().cpu().numpy()[::-1] ** 2)
     betas = 1 - alphas_cumprod / np.concatenate([[1.0], alphas_cumprod[:-1]])

@@ -85,7 +85,7 @@ class ScoreModule(AdamWModule, ABC):
 
     @property
     def supports_fp16(self) -> bool:
-        """All noise levels have one weight, which fp16 with a gradient scaler bears."""
+        """The output counts alike at all noise levels: fp16 with a gradient scaler bears it."""
         return True
 
     def networks(self) -> list[nn.Module]:
@@ -233,9 +233,9 @@ class ScoreModule(AdamWModule, ABC):
         steps: int,
         generator: Generators,
     ) -> Tensor:
+        if sampler == "ode":
+            return ode(epsilon, x, self.sde, start=start, steps=steps)
         if isinstance(self.sde, VPSDE):
-            if sampler == "ode":
-                return ode(epsilon, x, self.sde, start=start, steps=steps)
             return ancestral(
                 epsilon,
                 x,
@@ -245,8 +245,6 @@ class ScoreModule(AdamWModule, ABC):
                 generator=generator,
                 final_noise=self.hparams["vp_final_noise"],
             )
-        if sampler == "ode":
-            return ode(epsilon, x, self.sde, start=start, steps=steps)
         solve = euler_maruyama if sampler == "euler_maruyama" else predictor_corrector
         return solve(epsilon, x, self.sde, start=start, steps=steps, generator=generator)
 

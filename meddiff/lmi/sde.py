@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from meddiff.diffusion import NoiseSchedule
+from meddiff.diffusion.timesteps import spread
 
 SDEName: TypeAlias = Literal["ve", "vp"]
-_GOLDEN = 0.6180339887498949
 
 
 class VESDE:
@@ -53,9 +53,8 @@ class VESDE:
         return torch.cat([t, 1 + self.epsilon - t])[:num]
 
     def fixed_t(self, index: Tensor) -> Tensor:
-        """Multiples of the golden ratio: any run of indices spreads evenly over [epsilon, 1]."""
-        place = ((index.double() * _GOLDEN) % 1.0).float()
-        return self.epsilon + (1 - self.epsilon) * place
+        """The times that validation gives to items, shape (B,): evenly over [epsilon, 1]."""
+        return self.epsilon + (1 - self.epsilon) * spread(index).float()
 
     def start_t(self, strength: float) -> float:
         """The share itself, as T = 1."""
@@ -94,8 +93,8 @@ class VPSDE(nn.Module):
         return torch.cat([t, last - t])[:num]
 
     def fixed_t(self, index: Tensor) -> Tensor:
-        """Multiples of the golden ratio: any run of indices spreads evenly over all times."""
-        return ((index.double() * _GOLDEN) % 1.0 * self.schedule.timesteps).long()
+        """The time indices that validation gives to items, shape (B,): evenly over all."""
+        return (spread(index) * self.schedule.timesteps).long()
 
     def start_t(self, strength: float) -> float:
         """The index after this share of all steps: 499 for a half."""
