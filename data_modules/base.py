@@ -223,8 +223,7 @@ class ImageMaskDataModule(SplitLoaders[Item, ImageMaskDataset], ABC):
 
     def prepare_data(self) -> None:
         """Reads every file of the data set once; Lightning calls it in one process a node."""
-        running = None if self.trainer is None else self.trainer.state.fn
-        self._inspect("fit" if running is None else running.value)
+        self._inspect(self._stage)
 
     def setup(self, stage: str) -> None:
         """Splits the data and makes the data sets of a stage.
@@ -293,19 +292,6 @@ class ImageMaskDataModule(SplitLoaders[Item, ImageMaskDataset], ABC):
                 f"{free / 2**30:.1f} GiB are free; use auto or none."
             )
         return self.cache == "memory" or (self.cache == "auto" and needed < _SHARE_OF_MEMORY * free)
-
-    def split_table(self) -> dict[str, list[str]]:
-        """Image paths of each split, relative to the root, after :meth:`setup`."""
-        return {split: [item.image for item in items] for split, items in self._splits.items()}
-
-    def item_path(self, split: str, index: int) -> str:
-        """Path of an image relative to the root.
-
-        Args:
-            split: `train`, `val`, `test` or `predict`.
-            index: As in the batch.
-        """
-        return self._splits[split][index].image
 
     def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
         """Training images (C, H, W) in [-1, 1] without augmentation, in a fixed order.

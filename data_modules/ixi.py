@@ -146,8 +146,7 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
 
     def prepare_data(self) -> None:
         """Reads what the running stage needs; Lightning calls it in one process a node."""
-        running = None if self.trainer is None else self.trainer.state.fn
-        self._inspect("fit" if running is None else running.value)
+        self._inspect(self._stage)
 
     def setup(self, stage: str) -> None:
         """Splits the subjects and makes the data sets of a stage.
@@ -269,19 +268,6 @@ class IXIDataModule(SplitLoaders[SliceItem, SliceDataset]):
         for path in set().union(*paths.values()) - self._digests.keys():
             self._digests[path] = hashlib.sha256(read_bytes(self.root / path)).hexdigest()
         return {name: {p: self._digests[p] for p in sorted(own)} for name, own in paths.items()}
-
-    def split_table(self) -> dict[str, list[str]]:
-        """The slices of each split, as :meth:`item_path` names them, after :meth:`setup`."""
-        return {split: [item.path for item in items] for split, items in self._splits.items()}
-
-    def item_path(self, split: str, index: int) -> str:
-        """What names a slice: its file relative to the root, or its volume with `_slice<index>`.
-
-        Args:
-            split: `train`, `val`, `test` or `predict`.
-            index: As in the batch.
-        """
-        return self._splits[split][index].path
 
     def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
         """Training slices (C, S, S) in [-1, 1] without augmentation, in a fixed order.

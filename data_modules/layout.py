@@ -61,6 +61,11 @@ class Item:
     group: str
 
     @property
+    def path(self) -> str:
+        """What names it: the path of its image."""
+        return self.image
+
+    @property
     def labelled(self) -> bool:
         """Whether there is a mask."""
         return bool(self.masks)

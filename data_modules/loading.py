@@ -2,7 +2,7 @@
 
 import multiprocessing
 import sys
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,7 +13,17 @@ from data_modules.errors import DataError
 from data_modules.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
 from data_modules.slices import SliceDataset
 
-ItemT = TypeVar("ItemT")
+
+class Named(Protocol):
+    """An item of a split."""
+
+    @property
+    def path(self) -> str:
+        """What names it: its file relative to the root, or made from that."""
+        ...
+
+
+ItemT = TypeVar("ItemT", bound=Named)
 DatasetT = TypeVar("DatasetT", ImageMaskDataset, SliceDataset)
 
 
@@ -35,6 +45,25 @@ class SplitLoaders(LightningDataModule, Generic[ItemT, DatasetT]):
         self.seed = seed
         self._splits: dict[str, list[ItemT]] = {}
         self._datasets: dict[str, DatasetT] = {}
+
+    @property
+    def _stage(self) -> str:
+        """What the trainer is running; without one, `fit`."""
+        running = None if self.trainer is None else self.trainer.state.fn
+        return "fit" if running is None else running.value
+
+    def split_table(self) -> dict[str, list[str]]:
+        """The items of each split, as :meth:`item_path` names them, after `setup`."""
+        return {split: [item.path for item in items] for split, items in self._splits.items()}
+
+    def item_path(self, split: str, index: int) -> str:
+        """What names an item: its file relative to the root, or a slice of that volume.
+
+        Args:
+            split: `train`, `val`, `test` or `predict`.
+            index: As in the batch.
+        """
+        return self._splits[split][index].path
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; what does not fill an optimiser step is left out of an epoch.
