@@ -10,10 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from meddiff.checkpoint import LIVE
 from meddiff.protocols import HasNetworks
-
-LIVE = "current_model_state"
-"""Key of a checkpoint for the weights in training, as Lightning's own weight averaging names it."""
 
 
 class EMACallback(Callback):

@@ -15,10 +15,8 @@ from torchmetrics.functional.classification import multiclass_stat_scores
 
 from callbacks.distributed import gather_rows
 from callbacks.files import atomic_write
+from meddiff.losses import IGNORE
 from meddiff.protocols import can_segment
-
-IGNORE = 255
-"""Class id of pixels that do not count."""
 
 
 @dataclass(frozen=True)

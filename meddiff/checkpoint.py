@@ -11,6 +11,10 @@ from lightning.pytorch import LightningModule
 IDENTITY = "meddiff"
 """Key of a checkpoint under which a module of ours says what it is."""
 
+LIVE = "current_model_state"
+"""Key of a checkpoint for the weights in training where `state_dict` holds their average, as
+Lightning's own weight averaging names it."""
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, broken, hostile or of another method."""

@@ -10,12 +10,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meddiff.checkpoint import CheckpointError
+from meddiff.checkpoint import LIVE, CheckpointError
 from meddiff.hybrid.classifier import classify_pixels, pixel_classifier
 from meddiff.hybrid.features import DecoderFeatures, fingerprint
 from meddiff.hybrid.pixels import LabelledPixels
 from meddiff.hybrid.presets import LEDM_PRESETS
-from meddiff.hybrid.start import LIVE, Weights, load_backbone, read_start
+from meddiff.hybrid.start import Weights, load_backbone, read_start
 from meddiff.networks import NETWORK_KEYS, adm_unet
 from meddiff.presets import Preset, resolve_preset
 from meddiff.protocols import ProvidesLabelled

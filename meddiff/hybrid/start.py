@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from meddiff.checkpoint import (
     IDENTITY,
+    LIVE,
     CheckpointError,
     check_identity,
     find_checkpoint,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 Weights: TypeAlias = Literal["ema", "live"]
 Head: TypeAlias = Literal["auto", "copy", "new"]
 
-LIVE = "current_model_state"
 _HEAD = ("conv_out.weight", "conv_out.bias")
 _GUIDED_DIFFUSION = "time_embed.0.weight"
 
