@@ -1,7 +1,7 @@
 """Config files before they are parsed: where they are found, and what the parser lets pass."""
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ def check_links(given: Given, config: Namespace) -> None:
 
 
 def check_sections(
-    given: Given, known: set[str], arguments: Callable[[str, str | None], set[str]]
+    given: Given, known: set[str], arguments: Callable[[str, str | None], Set[str]]
 ) -> None:
     """Stops on an unknown key without a value, which the parser lets pass.
 

@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_app.config_files import Given
+from lightning_app.config_files import LINKED, Given
 from lightning_app.errors import UsageError, did_you_mean
+from meddiff.checkpoint import init_arguments
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 
@@ -30,6 +31,14 @@ class MedDiffParser(LightningArgumentParser):
         """
         raise UsageError(message) from ex
 
+    def add_subclass_arguments(self, baseclass: Any, nested_key: str, **kwargs: Any) -> Any:
+        """Adds a class of which a subclass is to be given; help names those that can be."""
+        added = super().add_subclass_arguments(baseclass, nested_key, **kwargs)
+        action: Any = next(action for action in self._actions if action.dest == nested_key)
+        # jsonargparse would list the base itself, and each class with its module.
+        action.extra_help = lambda: f", known: {', '.join(sorted(subclasses(baseclass)))}"
+        return added
+
 
 def subclasses(base: type) -> dict[str, type]:
     """The concrete subclasses that can be named, by their short names."""
@@ -37,7 +46,7 @@ def subclasses(base: type) -> dict[str, type]:
     kind: type
     for kind in base.__subclasses__():
         if not kind.__module__.startswith(("lightning.", "pytorch_lightning.")):
-            if not kind.__name__.startswith("_"):
+            if not (kind.__name__.startswith("_") or inspect.isabstract(kind)):
                 found[kind.__name__] = kind
             found |= subclasses(kind)
     return found
@@ -55,15 +64,10 @@ def class_named(name: str, base: type) -> type | None:
     return kind if isinstance(kind, type) else None
 
 
-def init_arguments(name: str | None, base: type) -> set[str]:
-    """Arguments of a class named in a config; empty where that is unknown or takes any."""
+def arguments_of(name: str | None, base: type) -> frozenset[str]:
+    """Arguments of a class named in a config; empty where there is no such class."""
     kind = class_named(name or "", base)
-    if kind is None:
-        return set()
-    parameters = inspect.signature(kind).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return set()
-    return set(parameters)
+    return frozenset() if kind is None else init_arguments(kind)
 
 
 def chosen_class(given: Given, section: str) -> str | None:
@@ -124,9 +128,11 @@ def _unknown_class(name: str, given: Given) -> str:
 def _unknown_key(key: str, given: Given, keys: Iterable[str]) -> str:
     """Names an unknown key in full, where it was given, and the nearest known one."""
     candidates = set(keys)
+    refused = {"model": LINKED.keys(), "data": {"seed"}}
     for section, base in BASES.items():
-        name = chosen_class(given, section)
-        candidates |= {f"{section}.init_args.{arg}" for arg in init_arguments(name, base)}
+        # Those that come from another key would only be refused.
+        own = arguments_of(chosen_class(given, section), base) - refused[section]
+        candidates |= {f"{section}.init_args.{arg}" for arg in own}
     full, where = next(
         ((k, w) for k, w in given.given_keys() if k == key or k.endswith(f".{key}")),
         (key, "the command line"),

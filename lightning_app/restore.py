@@ -1,5 +1,6 @@
 """What a checkpoint may say, and what it may not."""
 
+from collections.abc import Set
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,7 +12,7 @@ RATE_NAMES = ("learning_rate", "lr")
 
 
 def remembered_config(
-    checkpoint: dict[str, Any], class_path: str, accepted: set[str], explicit_preset: str | None
+    checkpoint: dict[str, Any], class_path: str, accepted: Set[str], explicit_preset: str | None
 ) -> dict[str, Any]:
     """The arguments of the model that a checkpoint was made with.
 

@@ -23,9 +23,9 @@ from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_logge
 from lightning_app.parser import (
     BASES,
     MedDiffParser,
+    arguments_of,
     class_named,
     in_few_words,
-    init_arguments,
     known_keys,
 )
 from lightning_app.process import left_as_found, this_launch
@@ -174,7 +174,7 @@ class MedDiffCLI(LightningCLI):
         check_sections(
             given,
             known_keys(subparser),
-            lambda section, name: init_arguments(
+            lambda section, name: arguments_of(
                 name or config[section].class_path, BASES[section]
             ),
         )
@@ -204,7 +204,7 @@ class MedDiffCLI(LightningCLI):
             self._given.contents, "model", "init_args", "preset"
         )
         base = remembered_config(
-            checkpoint, class_path, init_arguments(class_path, LightningModule), preset
+            checkpoint, class_path, arguments_of(class_path, LightningModule), preset
         )
         remembered = base.get("init_args", {})
         linked = {key: remembered.pop(key) for key in LINKED if key in remembered}

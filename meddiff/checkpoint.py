@@ -1,12 +1,17 @@
 """Reading the checkpoints of earlier runs, safely and with errors that name the file."""
 
-import inspect
+import importlib
 import pickle
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+
+_PACKAGE = "meddiff"
 
 IDENTITY = "meddiff"
 """Key of a checkpoint under which a module of ours says what it is."""
@@ -20,12 +25,37 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, broken, hostile or of another method."""
 
 
-def identity_of(module: LightningModule) -> dict[str, str]:
-    """What a module writes under :data:`IDENTITY` when it is saved."""
-    from meddiff import __version__
+def version() -> str:
+    """The version of meddiff; `0+unknown` in a source tree that was never installed."""
+    try:
+        return installed_version(_PACKAGE)
+    except PackageNotFoundError:
+        return "0+unknown"
 
-    kind = type(module)
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "version": __version__}
+
+def public_name(kind: type) -> str:
+    """The name that a class goes by in checkpoints: `meddiff.<Name>` for one of ours.
+
+    It does not tell the file, so that a class can move to another one. A user's own class keeps its
+    module.
+    """
+    ours = kind.__module__.split(".")[0] == _PACKAGE
+    return f"{_PACKAGE if ours else kind.__module__}.{kind.__qualname__}"
+
+
+@cache
+def init_arguments(kind: type) -> frozenset[str]:
+    """The arguments that a class takes, those that it passes on to its bases too."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    names = parser.add_class_arguments(kind, "of", fail_untyped=False)
+    return frozenset(name.removeprefix("of.") for name in names)
+
+
+def identity_of(module: LightningModule) -> dict[str, str]:
+    """What a module writes under `IDENTITY` when it is saved."""
+    return {"class_path": public_name(type(module)), "version": version()}
 
 
 def find_checkpoint(path: str | Path, prefer: tuple[str, ...] = ("best", "last")) -> Path:
@@ -97,7 +127,7 @@ def check_identity(checkpoint: dict[str, Any], expected: type, path: str | Path)
         CheckpointError: Names the class that wrote it and the class that was to read it.
     """
     written_by = class_path_of(checkpoint, path)
-    if written_by != f"{expected.__module__}.{expected.__qualname__}":
+    if written_by != public_name(expected):
         raise CheckpointError(
             f"{path}: was written by {written_by.rpartition('.')[2]}, "
             f"and the model given is {expected.__qualname__}; "
@@ -121,15 +151,14 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
     Raises:
         CheckpointError: Where there is no checkpoint, or it does not fit this version's modules.
     """
-    import meddiff
-
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
     class_path = class_path_of(checkpoint, file)
-    # Only our own classes: a checkpoint must not name what is imported.
+    # Only our own classes: a checkpoint must not name what is imported. By importlib, since the
+    # methods stand on this module and not the other way round.
     known = {
-        f"{kind.__module__}.{kind.__qualname__}": kind
-        for kind in vars(meddiff).values()
+        public_name(kind): kind
+        for kind in vars(importlib.import_module(_PACKAGE)).values()
         if isinstance(kind, type) and issubclass(kind, LightningModule)
     }
     if class_path not in known:
@@ -139,7 +168,7 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
         for key, value in checkpoint["hyper_parameters"].items()
         if key not in {"_class_path", "_instantiator"}
     }
-    unknown = sorted(arguments.keys() - inspect.signature(known[class_path]).parameters.keys())
+    unknown = sorted(arguments.keys() - init_arguments(known[class_path]))
     if unknown:
         raise CheckpointError(
             f"{file}: was written by meddiff {checkpoint[IDENTITY]['version']}, whose "

@@ -95,7 +95,7 @@ def test_a_hostile_pickle_is_refused(toy: Command, tmp_path: Path, capsys: Captu
 
 def test_a_checkpoint_of_another_method_is_named(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "other.ckpt"
-    torch.save({"meddiff": {"class_path": "meddiff.lmi.module.LMIModule"}, "state_dict": {}}, path)
+    torch.save({"meddiff": {"class_path": "meddiff.LMIModule"}, "state_dict": {}}, path)
     given = ["--config", "configs/hybrid_isic.yaml", "--ckpt_path", str(path)]
     assert main(["fit", *given]) == 2
     error = capsys.readouterr().err

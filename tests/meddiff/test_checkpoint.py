@@ -16,6 +16,7 @@ from meddiff.checkpoint import (
     check_identity,
     find_checkpoint,
     identity_of,
+    public_name,
     read_checkpoint,
 )
 
@@ -59,7 +60,7 @@ def test_a_run_directory_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
 
 
 def test_checkpoints_of_others_are_named(tmp_path: Path) -> None:
-    other = {"meddiff": {"class_path": "meddiff.dkdm.module.DKDMModule", "version": "1"}}
+    other = {"meddiff": {"class_path": "meddiff.DKDMModule", "version": "1"}}
     with pytest.raises(CheckpointError, match=r"written by DKDMModule.*HybridDiffusionModule"):
         check_identity(other, HybridDiffusionModule, "run")
     with pytest.raises(CheckpointError, match="not written by a module of meddiff"):
@@ -70,11 +71,21 @@ def test_checkpoints_of_others_are_named(tmp_path: Path) -> None:
 
 
 def test_an_argument_of_another_version_is_named(tmp_path: Path) -> None:
-    identity = {"class_path": "meddiff.hybrid.module.HybridDiffusionModule", "version": "0.0.9"}
+    identity = {"class_path": "meddiff.HybridDiffusionModule", "version": "0.0.9"}
     written = {"meddiff": identity, "hyper_parameters": {"preset": "tiny", "wings": 2}}
     torch.save(written | {"state_dict": {}}, tmp_path / "old.ckpt")
     with pytest.raises(CheckpointError, match=r"by meddiff 0\.0\.9, whose .* took wings"):
         meddiff.load(tmp_path / "old.ckpt")
+
+
+def test_a_checkpoint_names_the_class_and_not_its_file() -> None:
+    module = HybridDiffusionModule(preset="tiny", image_size=16)
+    assert identity_of(module) == {
+        "class_path": "meddiff.HybridDiffusionModule",
+        "version": meddiff.__version__,
+    }
+    # The class of a user may be called like one of ours.
+    assert public_name(Frozen) == f"{__name__}.Frozen"
 
 
 class Frozen(LightningModule):

@@ -1,0 +1,71 @@
+"""The parser knows what classes take, whoever declares it, and offers only what can be made."""
+
+import inspect
+
+import pytest
+from lightning.pytorch import LightningDataModule, LightningModule
+
+import data_modules  # noqa: F401  (its classes are then known)
+import meddiff
+from lightning_app.cli import main
+from lightning_app.parser import BASES, arguments_of, subclasses
+
+DATA = sorted(name for name in subclasses(LightningDataModule) if name != "ToyDataModule")
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_misspelt_argument_of_a_data_module_is_put_right(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["fit", "--model", "HybridDiffusionModule", "--data", name]
+    assert main([*given, "--data.init_args.image_sze", "64"]) == 2
+    assert "did you mean 'data.init_args.image_size'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["HybridDiffusionModule", "HybridFinetuneModule", "LMIDiffusionModule", "LEDMModule"]
+)
+def test_a_misspelt_argument_of_a_module_is_put_right(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["fit", "--model", name, "--data", "ISICDataModule"]
+    assert main([*given, "--model.init_args.model_chanels", "64"]) == 2
+    assert "did you mean 'model.init_args.model_channels'?" in capsys.readouterr().err
+
+
+def test_arguments_that_a_class_passes_on_are_known() -> None:
+    arguments = arguments_of("ISICDataModule", LightningDataModule)
+    assert {"year", "root", "image_size", "batch_size", "seed"} <= arguments
+    assert arguments_of("no.Such", LightningDataModule) == set()
+
+
+@pytest.mark.parametrize("section", sorted(BASES))
+def test_what_cannot_be_made_is_no_choice(section: str, capsys: pytest.CaptureFixture[str]) -> None:
+    known = subclasses(BASES[section])
+    assert not [name for name, kind in known.items() if inspect.isabstract(kind)]
+    assert main(["fit", "--help"]) == 0
+    listed = (
+        capsys.readouterr().out.split(f"--{section} CONFIG")[1].split("known:")[1].split(")")[0]
+    )
+    shown = [word.strip() for word in listed.split(",")]
+    assert shown == sorted(known)
+    assert BASES[section].__name__ not in shown
+
+
+def test_every_public_module_is_a_choice() -> None:
+    public = {
+        name
+        for name, kind in vars(meddiff).items()
+        if isinstance(kind, type) and issubclass(kind, LightningModule)
+    }
+    assert public <= subclasses(LightningModule).keys()
+
+
+def test_an_unknown_class_is_answered_with_those_that_can_be_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["fit", "--model", "NoSuchModule", "--data", "ISICDataModule"]) == 2
+    text = capsys.readouterr().err
+    assert "HybridDiffusionModule" in text
+    for base in ("AdamWModule", "Segmenter", "ScoreModule", "LightningModule,"):
+        assert base not in text
