@@ -31,7 +31,9 @@ class MedDiffParser(LightningArgumentParser):
         """
         raise UsageError(message) from ex
 
-    def add_subclass_arguments(self, baseclass: Any, nested_key: str, **kwargs: Any) -> Any:
+    def add_subclass_arguments(  # type: ignore[override]
+        self, baseclass: type, nested_key: str, **kwargs: Any
+    ) -> Any:
         """Adds a class of which a subclass is to be given; help names those that can be."""
         added = super().add_subclass_arguments(baseclass, nested_key, **kwargs)
         action: Any = next(action for action in self._actions if action.dest == nested_key)

@@ -174,9 +174,7 @@ class MedDiffCLI(LightningCLI):
         check_sections(
             given,
             known_keys(subparser),
-            lambda section, name: arguments_of(
-                name or config[section].class_path, BASES[section]
-            ),
+            lambda section, name: arguments_of(name or config[section].class_path, BASES[section]),
         )
 
     def _parse(self, args: list[str]) -> None:

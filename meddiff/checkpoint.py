@@ -2,7 +2,7 @@
 
 import importlib
 import pickle
-from functools import cache
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -43,7 +43,6 @@ def public_name(kind: type) -> str:
     return f"{_PACKAGE if ours else kind.__module__}.{kind.__qualname__}"
 
 
-@cache
 def init_arguments(kind: type) -> frozenset[str]:
     """The arguments that a class takes, those that it passes on to its bases too."""
     from jsonargparse import ArgumentParser
@@ -121,7 +120,7 @@ def class_path_of(checkpoint: dict[str, Any], path: str | Path) -> str:
 
 
 def check_identity(checkpoint: dict[str, Any], expected: type, path: str | Path) -> None:
-    """Stops on the checkpoint of another method.
+    """Stops on the checkpoint of another class.
 
     Raises:
         CheckpointError: Names the class that wrote it and the class that was to read it.
@@ -132,6 +131,26 @@ def check_identity(checkpoint: dict[str, Any], expected: type, path: str | Path)
             f"{path}: was written by {written_by.rpartition('.')[2]}, "
             f"and the model given is {expected.__qualname__}; "
             f"give a checkpoint of {expected.__qualname__} or change model.class_path"
+        )
+
+
+def check_written_by(checkpoint: dict[str, Any], names: Sequence[str], path: str | Path) -> None:
+    """Stops on a checkpoint that none of some classes wrote, to start from it.
+
+    Args:
+        checkpoint: The checkpoint.
+        names: The classes, as `public_name` gives them.
+        path: Its file, for the message.
+
+    Raises:
+        CheckpointError: Names the class that wrote it and those that could have.
+    """
+    written_by = class_path_of(checkpoint, path)
+    if written_by not in names:
+        short = " or ".join(name.rpartition(".")[2] for name in names)
+        raise CheckpointError(
+            f"{path}: was written by {written_by.rpartition('.')[2]}; "
+            f"give a checkpoint of {short} as model.init_args.init_from"
         )
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 Preset: TypeAlias = Literal["paper", "small", "tiny"]
-"""``paper``: the paper's values. ``small``: an hour on two cores. ``tiny``: tests and demos."""
+"""`paper`: the paper's values. `small`: an hour on two cores. `tiny`: tests and demos."""
+
+PresetTable: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""What each preset has for the arguments that are not given."""
 
 
-def resolve_preset(
-    table: Mapping[str, Mapping[str, Any]], preset: str, given: Mapping[str, Any]
-) -> dict[str, Any]:
+def resolve_preset(table: PresetTable, preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Fills what was not given from a preset.
 
     Args:
@@ -18,7 +19,7 @@ def resolve_preset(
         given: Arguments as the user gave them; None stands for "not given".
 
     Raises:
-        ValueError: Where the table holds no such preset.
+        ValueError: If the table holds no such preset.
     """
     if preset not in table:
         raise ValueError(f"preset: {preset!r} is not one of {', '.join(table)}")

@@ -4,9 +4,9 @@ from typing import Any
 
 SEGMENTATION_PRESETS: dict[str, dict[str, Any]] = {
     # papers/hybrid.md 2b and 2c-12: the rivals are trained as fine-tuning is.
-    "paper": {"learning_rate": 2e-4},
-    "small": {"learning_rate": 5e-4},
-    "tiny": {"learning_rate": 1e-3},
+    "paper": {"learning_rate": 2e-4, "warmup_steps": 0},
+    "small": {"learning_rate": 5e-4, "warmup_steps": 0},
+    "tiny": {"learning_rate": 1e-3, "warmup_steps": 0},
 }
 
 _RESNETS = {"paper": "resnet50", "small": "resnet18", "tiny": "resnet18"}

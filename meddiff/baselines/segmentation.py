@@ -9,80 +9,64 @@ from torch import Tensor, nn
 from meddiff.baselines.architectures import build, check_size, trial
 from meddiff.baselines.encoders import Normalisation, load_encoder
 from meddiff.baselines.presets import SEGMENTATION_PRESETS, default_encoder
-from meddiff.checkpoint import CheckpointError, check_identity, find_checkpoint, read_checkpoint
-from meddiff.presets import Preset, resolve_preset
+from meddiff.checkpoint import (
+    CheckpointError,
+    check_written_by,
+    find_checkpoint,
+    public_name,
+    read_checkpoint,
+)
+from meddiff.optimization import AdamWModule
 from meddiff.randomness import mix
 from meddiff.segmenter import Segmenter
+from meddiff.start import StartsFrom, check_same_network, weights_of
 
 _HEAD = "network.segmentation_head."
 
 
-class SegmentationModule(Segmenter):
+class SegmentationModule(StartsFrom, Segmenter, AdamWModule):
     """A segmenter trained by cross-entropy: DeepLabV3, SegFormer, U-Net and others.
 
     It starts from nothing, from an encoder trained on ImageNet, or from an earlier run of its own
-    (papers/hybrid.md 2e: ImageNet, then supervised pretraining, then 20 labels). Its initial
-    weights depend on the arguments alone.
+    (papers/hybrid.md 2e: ImageNet, then supervised pretraining, then 20 labels), whose head is kept
+    where it has as many classes, else begun anew (2c-3). Its initial weights depend on the
+    arguments alone.
 
     Args:
-        preset: ``paper``, ``small`` or ``tiny``: what the arguments that are None stand for, see
-            ``meddiff/baselines/presets.py``.
         architecture: ``deeplabv3``, ``segformer`` or another name of
             ``segmentation_models_pytorch.create_model``.
         encoder: An encoder of that library (``tu-...``: of timm).
-        encoder_weights: None: random. Else ``imagenet`` or another name of weights that the
-            library has on the hub, or a local file or folder. Read when a new fit begins; a
-            resumed fit, test and predict do without.
-        init_from: Run directory (its last checkpoint) or checkpoint of an earlier run of this
-            module to start from, in place of ``encoder_weights``. The head is kept where it has
-            as many classes, else begun anew (2c-3). Read when a new fit begins.
-        image_size: Height and width in pixels.
-        in_channels: Channels of the images.
-        num_classes: K, background included.
-        seed: Seed of the initial weights and of dropout.
-        learning_rate: Rate of AdamW.
-        adam_betas: Betas of AdamW.
-        adam_eps: Epsilon of AdamW.
-        weight_decay: Weight decay of AdamW.
-        warmup_steps: Steps of linear warm-up.
+        encoder_weights: None: random. Else `imagenet` or another name of weights that the library
+            has on the hub, or a local file or folder. Read when a new fit begins, unless
+            `init_from` is given; a resumed fit, test and predict do without.
+        **kwargs: As `StartsFrom`, `Segmenter` and `AdamWModule`.
     """
 
     mean: Tensor
     std: Tensor
 
+    presets = SEGMENTATION_PRESETS
+
     def __init__(
         self,
-        preset: Preset = "paper",
         architecture: str = "deeplabv3",
         encoder: str | None = None,
         encoder_weights: str | None = None,
-        init_from: str | None = None,
-        image_size: int = 256,
-        in_channels: int = 3,
-        num_classes: int = 2,
-        seed: int = 0,
-        learning_rate: float | None = None,
-        adam_betas: tuple[float, float] = (0.95, 0.99),
-        adam_eps: float = 1e-8,
-        weight_decay: float = 1e-6,
-        warmup_steps: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"num_classes: {num_classes}, but background and one more are needed")
-        self.save_hyperparameters()
-        # Resolved values are saved, so that a checkpoint outlives a change of the presets.
-        self.hparams.update(resolve_preset(SEGMENTATION_PRESETS, preset, dict(self.hparams)))
-        self.hparams["encoder"] = encoder or default_encoder(architecture, preset)
+        super().__init__(**kwargs)
+        self.hparams["encoder"] = encoder or default_encoder(architecture, self.hparams["preset"])
+        channels, size = self.hparams["in_channels"], self.hparams["image_size"]
         names = {"architecture": architecture, "encoder": self.hparams["encoder"]}
         self._name = f"{architecture} with {names['encoder']}"
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(seed))
-            self.network = build(**names, in_channels=in_channels, num_classes=num_classes)
-            check_size(self.network, self._name, in_channels, image_size)
-            alone = trial(self.network, in_channels, image_size, batch=1)
-        self._trains_on_one = alone is None
-        normalisation = Normalisation().for_channels(in_channels)
+            torch.manual_seed(mix(self.hparams["seed"]))
+            self.network = build(
+                **names, in_channels=channels, num_classes=self.hparams["num_classes"]
+            )
+            check_size(self.network, self._name, channels, size)
+            self._trains_on_one = trial(self.network, channels, size, batch=1) is None
+        normalisation = Normalisation().for_channels(channels)
         self.register_buffer("mean", torch.tensor(normalisation.mean))
         self.register_buffer("std", torch.tensor(normalisation.std))
 
@@ -137,10 +121,16 @@ class SegmentationModule(Segmenter):
         # The weights at the end of pretraining are the paper's.
         file = find_checkpoint(init_from, prefer=("last", "best"))
         checkpoint = read_checkpoint(file)
-        check_identity(checkpoint, SegmentationModule, file)
+        check_written_by(checkpoint, [public_name(SegmentationModule)], file)
         remembered = checkpoint["hyper_parameters"]
-        self._check_same_network(remembered, str(file))
-        state = dict(checkpoint["state_dict"])
+        check_same_network(
+            remembered,
+            {key: self.hparams[key] for key in ("architecture", "encoder", "in_channels")},
+            file,
+            "Give the same as model.init_args.architecture and encoder (in_channels: "
+            "data.init_args)",
+        )
+        state = dict(weights_of(checkpoint, self.hparams["init_weights"]))
         other_classes = remembered["num_classes"] != self.hparams["num_classes"]
         if other_classes:
             own = self.state_dict()
@@ -152,15 +142,3 @@ class SegmentationModule(Segmenter):
             raise CheckpointError(f"{file}: {error}") from error
         head = "a new head" if other_classes else "its head"
         rank_zero_info(f"starts from {file} ({self._name}), with {head}")
-
-    def _check_same_network(self, remembered: dict[str, Any], file: str) -> None:
-        differing = [
-            f"  {key}: {remembered.get(key)!r} there, {self.hparams[key]!r} here"
-            for key in ("architecture", "encoder", "in_channels")
-            if remembered.get(key) != self.hparams[key]
-        ]
-        if differing:
-            raise CheckpointError(
-                f"{file}: is of another network\n" + "\n".join(differing) + "\nGive the same as "
-                "model.init_args.architecture and encoder (in_channels: data.init_args)"
-            )

@@ -1,23 +1,11 @@
 """The discrete variance-preserving noise schedule (papers/shared.md 0.2 and 0.3.1)."""
 
-from collections.abc import Callable
-from typing import Self
-
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-
-class Float32Buffers(nn.Module):
-    """A module whose buffers stay float32 and follow to the device only.
-
-    Precision plugins cast whole modules, and bfloat16 holds neither the noise of small t nor a
-    distribution over a thousand time indices.
-    """
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(lambda x: x.to(fn(x).device), recurse)  # type: ignore[no-untyped-call]
-        return self
+from meddiff.precision import Float32Buffers, float32
 
 
 class NoiseSchedule(Float32Buffers):
@@ -44,7 +32,7 @@ class NoiseSchedule(Float32Buffers):
         self.timesteps = timesteps
         self.beta_start = beta_start
         self.beta_end = beta_end
-        abar = np.cumprod(1.0 - np.linspace(beta_start, beta_end, timesteps, dtype=np.float64))
+        abar = np.cumprod(1.0 - self.betas())
         values = {
             "alphas_cumprod": abar,
             "alpha": np.sqrt(abar),
@@ -54,8 +42,13 @@ class NoiseSchedule(Float32Buffers):
         for name, value in values.items():
             self.register_buffer(name, torch.from_numpy(value).to(torch.float32), persistent=False)
 
+    def betas(self) -> npt.NDArray[np.float64]:
+        """beta_t, shape (timesteps,)."""
+        return np.linspace(self.beta_start, self.beta_end, self.timesteps, dtype=np.float64)
+
+    @float32
     def add_noise(self, image: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Draws from q(x_t | x_0), in float32.
+        """Draws from q(x_t | x_0).
 
         Args:
             image: Clean images x_0, shape (B, C, H, W).
@@ -67,4 +60,4 @@ class NoiseSchedule(Float32Buffers):
         """
         alpha = self.alpha[t].view(-1, 1, 1, 1)
         sigma = self.sigma[t].view(-1, 1, 1, 1)
-        return alpha * image.float() + sigma * noise.float()
+        return alpha * image + sigma * noise

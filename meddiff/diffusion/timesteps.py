@@ -5,7 +5,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from meddiff.diffusion.schedule import Float32Buffers, NoiseSchedule
+from meddiff.diffusion.schedule import NoiseSchedule
+from meddiff.precision import Float32Buffers
 
 TSampling: TypeAlias = Literal["uniform", "importance"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from meddiff.diffusion import NoiseSchedule
 from meddiff.networks import decoder_blocks
+from meddiff.precision import full_precision
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
@@ -94,17 +94,12 @@ class DecoderFeatures:
         ]
         try:
             # In float32 in every precision: the cache and what is segmented later must agree.
-            with _full_precision(image.device):
+            with full_precision(image.device):
                 self.unet(x_t.to(self.unet.dtype), t)
         finally:
             for handle in handles:
                 handle.remove()
         return [caught[module] for module in self._last]
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[object]:
-    # The meta device, on which shapes are looked at, knows no autocast.
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def upsampled(maps: Sequence[Tensor], size: int) -> Tensor:

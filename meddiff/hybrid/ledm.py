@@ -15,18 +15,19 @@ from meddiff.hybrid.classifier import classify_pixels, pixel_classifier
 from meddiff.hybrid.features import DecoderFeatures, fingerprint
 from meddiff.hybrid.pixels import LabelledPixels
 from meddiff.hybrid.presets import LEDM_PRESETS
-from meddiff.hybrid.start import Weights, load_backbone, read_start
-from meddiff.networks import NETWORK_KEYS, adm_unet
-from meddiff.presets import Preset, resolve_preset
+from meddiff.networks import ADMModule, adm_unet
+from meddiff.networks.adm_start import load_backbone, read_start
+from meddiff.precision import full_precision
 from meddiff.protocols import ProvidesLabelled
 from meddiff.randomness import mix
 from meddiff.segmenter import Segmenter
+from meddiff.start import StartsFrom
 
 _LAST_EPOCH_WITHOUT_STOP = 3
 _CACHE = "ledm-features-"
 
 
-class LEDMModule(Segmenter):
+class LEDMModule(StartsFrom, Segmenter, ADMModule):
     """Label-efficient segmentation with a diffusion model: an MLP on frozen pixel features.
 
     Features of a pixel are the outputs of some decoder blocks at some noise levels, with one shared
@@ -37,20 +38,9 @@ class LEDMModule(Segmenter):
     of another precision than those it was trained on would be others.
 
     Args:
-        preset: ``paper``, ``small`` or ``tiny``, as in pretraining.
-        init_from: Run directory (its last checkpoint) or checkpoint of the frozen network; None: a
+        init_from: Run directory (its last checkpoint) or checkpoint of the frozen network. None: a
             random one. Test and predict need it too: the checkpoint holds the classifier and a hash
             of the frozen weights, not the weights.
-        init_weights: ``ema`` takes averaged weights where the run has them, ``live`` never.
-        image_size: Height and width in pixels.
-        in_channels: Channels of the images.
-        num_classes: K, background included.
-        seed: Seed of the classifier and of the order of pixels.
-        model_channels: C, the width of the first level.
-        channel_mult: Width of each level as a multiple of C.
-        num_res_blocks: Residual blocks a level.
-        attention_resolutions: Feature map sizes, in pixels, that have attention.
-        num_head_channels: Channels of an attention head.
         blocks: Decoder blocks of the paper's network of 18; of another depth n block b is
             round(b (n - 1) / 17).
         noise_timesteps: Time indices at which noisy images are looked at.
@@ -63,22 +53,14 @@ class LEDMModule(Segmenter):
         learning_rate: Rate of Adam.
         patience: Training stops once, after epoch index 3, more iterations than this have passed
             without a new best training loss of a batch.
+        **kwargs: As `StartsFrom`, `Segmenter` and `ADMModule`, without `dropout`.
     """
+
+    presets = LEDM_PRESETS
 
     def __init__(
         self,
-        preset: Preset = "paper",
         init_from: str | None = None,
-        init_weights: Weights = "ema",
-        image_size: int = 256,
-        in_channels: int = 3,
-        num_classes: int = 2,
-        seed: int = 0,
-        model_channels: int | None = None,
-        channel_mult: list[int] | None = None,
-        num_res_blocks: int | None = None,
-        attention_resolutions: list[int] | None = None,
-        num_head_channels: int | None = None,
         blocks: list[int] | None = None,
         noise_timesteps: list[int] | None = None,
         clean_features: bool = False,
@@ -87,25 +69,29 @@ class LEDMModule(Segmenter):
         pixel_batch_size: int = 64,
         learning_rate: float = 1e-3,
         patience: int = 50,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.hparams.update(resolve_preset(LEDM_PRESETS, preset, dict(self.hparams)))
+        super().__init__(init_from=init_from, dropout=0.0, **kwargs)
+        # No argument of this class: a frozen network drops nothing out.
+        self.hparams.pop("dropout")
+        channels, size = self.hparams["in_channels"], self.hparams["image_size"]
         if min_class_pixels is None:
-            self.hparams["min_class_pixels"] = max(1, round(20 * (image_size / 256) ** 2))
+            self.hparams["min_class_pixels"] = max(1, round(20 * (size / 256) ** 2))
         self.automatic_optimization = False
-        self.network = {key: self.hparams[key] for key in NETWORK_KEYS if key != "dropout"}
-        self.unet = adm_unet(in_channels=in_channels, out_channels=1, **self.network)
+        self.unet = adm_unet(in_channels=channels, out_channels=1, **self.network)
         self.unet.requires_grad_(False).eval()
-        shape = (in_channels, image_size, image_size)
         self.features = DecoderFeatures(
             self.unet,
             self.hparams["blocks"],
             [0] if clean_features else self.hparams["noise_timesteps"],
-            torch.randn(shape, generator=torch.Generator().manual_seed(noise_seed)),
+            torch.randn(
+                (channels, size, size), generator=torch.Generator().manual_seed(noise_seed)
+            ),
             clean=clean_features,
         )
-        self.classifier = pixel_classifier(self.features.length, num_classes, seed)
+        self.classifier = pixel_classifier(
+            self.features.length, self.hparams["num_classes"], self.hparams["seed"]
+        )
         # The frozen weights are left out of the checkpoint where they are had elsewhere.
         self.strict_loading = init_from is None
         self._frozen: str | None = None
@@ -187,7 +173,7 @@ class LEDMModule(Segmenter):
         for x, y in self._pixels.batches(share, self.device):
             optimizer.zero_grad()
             # The backward pass too, which otherwise runs under the autocast of this step.
-            with torch.autocast(self.device.type, enabled=False):
+            with full_precision(self.device):
                 loss = F.cross_entropy(self.classifier(x), y)
                 self.manual_backward(loss)
             losses.append(loss.detach())
@@ -224,7 +210,7 @@ class LEDMModule(Segmenter):
         """
         maps = self.features(image)
         # One image at a time: the vectors of a batch of images would not fit.
-        with torch.autocast(image.device.type, enabled=False):
+        with full_precision(image.device):
             each = [
                 classify_pixels(self.classifier, [block[b] for block in maps], image.shape[-1])
                 for b in range(len(image))

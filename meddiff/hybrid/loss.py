@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from meddiff.losses import IGNORE
+from meddiff.precision import float32
 
 
 class HybridLoss(NamedTuple):
@@ -36,6 +37,7 @@ def mask_error(prediction: Tensor, mask: Tensor) -> Tensor:
     return squared.flatten(1).sum(1) / (num_classes * counts.flatten(1).sum(1)).clamp(min=1.0)
 
 
+@float32
 def hybrid_loss(
     prediction: Tensor,
     image: Tensor,
@@ -43,7 +45,7 @@ def hybrid_loss(
     weight: Tensor,
     mask_weight: float,
 ) -> HybridLoss:
-    """``mean_b SNR_t (mean (x - x_hat)^2 + lambda mean (y - y_hat)^2)``, in float32.
+    """``mean_b SNR_t (mean (x - x_hat)^2 + lambda mean (y - y_hat)^2)``.
 
     Args:
         prediction: x_hat and y_hat, shape (B, C + K, H, W); (B, C, H, W) where mask is None.
@@ -52,9 +54,8 @@ def hybrid_loss(
         weight: SNR_t, or SNR_t / (T p(t)) under importance sampling, shape (B,).
         mask_weight: lambda.
     """
-    prediction = prediction.float()
     channels = image.shape[1]
-    image_term = (weight * image_error(prediction[:, :channels], image.float())).mean()
+    image_term = (weight * image_error(prediction[:, :channels], image)).mean()
     if mask is None:
         return HybridLoss(image_term, image_term, torch.zeros_like(image_term))
     mask_term = (weight * mask_error(prediction[:, channels:], mask)).mean()

@@ -56,22 +56,31 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-_LEARNING_RATES = {"paper": 2e-4, "small": 5e-4, "tiny": 1e-3}
+_TRAINED = ("learning_rate", "warmup_steps")
+_FINETUNE_RATES = {"paper": 2e-4, "small": 5e-4, "tiny": 1e-3}
+"""A small network can take a higher rate, as in pretraining."""
 
 
-def _networks() -> dict[str, dict[str, Any]]:
-    """The networks of pretraining alone, without how they are trained."""
+def _kept(keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """These keys of pretraining's presets."""
     return {
-        name: {key: value for key, value in preset.items() if key in NETWORK_KEYS}
+        name: {key: value for key, value in preset.items() if key in keys}
         for name, preset in PRESETS.items()
     }
 
 
-FINETUNE_PRESETS: dict[str, dict[str, Any]] = {
-    name: {**network, "learning_rate": _LEARNING_RATES[name]}
-    for name, network in _networks().items()
+NETWORKS = _kept(NETWORK_KEYS)
+"""The networks of pretraining alone, without how they are trained."""
+
+SUPERVISED_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "pretrain": _kept((*NETWORK_KEYS, *_TRAINED)),
+    "finetune": {
+        name: {**network, "learning_rate": _FINETUNE_RATES[name], "warmup_steps": 0}
+        for name, network in NETWORKS.items()
+    },
 }
-"""Of ``HybridFinetuneModule``; a small network bears a higher rate, as in pretraining."""
+"""Of `HybridFinetuneModule`, by `recipe`: the networks are those of pretraining, fine-tuning has a
+rate of its own and no warm-up."""
 
 LEDM_PRESETS: dict[str, dict[str, Any]] = {
     name: {
@@ -79,6 +88,6 @@ LEDM_PRESETS: dict[str, dict[str, Any]] = {
         "blocks": [5, 6, 7, 8, 12],
         "noise_timesteps": [50, 150, 250],
     }
-    for name, network in _networks().items()
+    for name, network in NETWORKS.items()
 }
-"""Of ``LEDMModule``."""
+"""Of `LEDMModule`."""

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from meddiff.diffusion import NoiseSchedule
+from meddiff.diffusion.solvers import Algorithm, FinalSigma, dpm_solver
 from meddiff.protocols import Generators
 
 Solver: TypeAlias = Literal["ode", "sde"]
-FinalSigma: TypeAlias = Literal["zero", "sigma_min"]
 
-_ALGORITHMS = {"ode": "dpmsolver++", "sde": "sde-dpmsolver++"}
+_ALGORITHMS: dict[Solver, Algorithm] = {"ode": "dpmsolver++", "sde": "sde-dpmsolver++"}
 
 
 def solve(
@@ -26,7 +26,7 @@ def solve(
     final_sigmas_type: FinalSigma = "zero",
     generator: Generators = None,
 ) -> Tensor:
-    """Integrates z = (x, y) from pure noise with diffusers' multistep DPM-Solver++ of order 2.
+    """Integrates z = (x, y) from pure noise with DPM-Solver++.
 
     Both parts follow the same linear equation, and the prediction E[z | x_t] depends on the image
     part alone, so one solver moves both and y_T may be anything.
@@ -38,24 +38,17 @@ def solve(
         schedule: The schedule of training.
         num_inference_steps: Calls of ``predict``.
         solver: ``ode`` for Proposition 2, ``sde`` for Proposition 1.
-        final_sigmas_type: ``zero`` returns the prediction of the last call itself; ``sigma_min``
-            stops at the smallest noise of the schedule.
+        final_sigmas_type: As in `dpm_solver`.
         generator: The noise of Proposition 1.
 
     Returns:
         z at the end, float32, shape (B, C + K, H, W).
     """
-    from diffusers import DPMSolverMultistepScheduler
-
     if solver not in _ALGORITHMS:
         raise ValueError(f"solver: {solver!r} is not one of {', '.join(_ALGORITHMS)}")
-    scheduler = DPMSolverMultistepScheduler(
-        num_train_timesteps=schedule.timesteps,
-        beta_start=schedule.beta_start,
-        beta_end=schedule.beta_end,
-        beta_schedule="linear",
-        prediction_type="sample",
-        solver_order=2,
+    scheduler = dpm_solver(
+        schedule.betas(),
+        "sample",
         algorithm_type=_ALGORITHMS[solver],
         final_sigmas_type=final_sigmas_type,
     )

@@ -4,6 +4,8 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from meddiff.precision import float32
+
 Preconditioning: TypeAlias = Literal["none", "edm"]
 
 SIGMA_DATA = 0.5
@@ -16,10 +18,12 @@ class EpsilonOutput:
     All methods are of ``x = x_0 + sigma epsilon``, float32, with sigma of shape (B, 1, 1, 1).
     """
 
+    @float32
     def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:
         """``x / sqrt(1 + sigma^2)`` (5b, input scaling)."""
         return x * (1 + sigma**2).rsqrt()
 
+    @float32
     def epsilon(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """Epsilon of the network's output, shape (B, C, H, W)."""
         return output
@@ -37,10 +41,12 @@ class EDMOutput:
     run does not get below; here the network only has to know x_0. The minimiser is that of Eq. 2.
     """
 
+    @float32
     def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:
         """``c_in x``: unit variance."""
         return x * (SIGMA_DATA**2 + sigma**2).rsqrt()
 
+    @float32
     def epsilon(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
         """``(x - c_skip x - c_out output) / sigma``, written without the difference."""
         variance = SIGMA_DATA**2 + sigma**2
@@ -55,3 +61,15 @@ PRECONDITIONINGS: dict[str, EpsilonOutput | EDMOutput] = {
     "none": EpsilonOutput(),
     "edm": EDMOutput(),
 }
+
+
+def preconditioning_of(name: str) -> EpsilonOutput | EDMOutput:
+    """The preconditioning of a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in PRECONDITIONINGS:
+        names = ", ".join(PRECONDITIONINGS)
+        raise ValueError(f"preconditioning: {name!r} is not one of {names}")
+    return PRECONDITIONINGS[name]

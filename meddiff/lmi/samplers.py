@@ -1,6 +1,7 @@
 """Reverse-time samplers: Eq. 3's Euler-Maruyama, and others that need fewer steps."""
 
 import math
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -8,20 +9,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from meddiff.lmi.sde import VESDE, VPSDE, Predictor
+from meddiff.diffusion.solvers import dpm_solver
+from meddiff.lmi.sde import SDE, VESDE, VPSDE, Predictor
 from meddiff.protocols import Generators
 
-Sampler: TypeAlias = Literal["euler_maruyama", "predictor_corrector", "ode", "ancestral"]
-
-SAMPLERS: dict[str, tuple[Sampler, ...]] = {
-    "ve": ("euler_maruyama", "predictor_corrector", "ode"),
-    "vp": ("ancestral", "ode"),
-}
-"""The samplers of each SDE; the first is the paper's or its code's."""
+SamplerName: TypeAlias = Literal["euler_maruyama", "predictor_corrector", "ode", "ancestral"]
 
 
 def euler_maruyama(
-    epsilon: Predictor, x: Tensor, sde: VESDE, *, start: float, steps: int, generator: Generators
+    epsilon: Predictor,
+    x: Tensor,
+    sde: VESDE,
+    *,
+    start: float,
+    steps: int,
+    generator: Generators = None,
 ) -> Tensor:
     """Eq. 3: ``x_mean = x + g^2 s dt``, ``x = x_mean + g sqrt(dt) z``, with dt = 1 / steps.
 
@@ -51,7 +53,7 @@ def predictor_corrector(
     *,
     start: float,
     steps: int,
-    generator: Generators,
+    generator: Generators = None,
     snr: float = 0.16,
 ) -> Tensor:
     """Langevin correction at each noise level, then a reverse diffusion step to the next one.
@@ -91,22 +93,20 @@ def ancestral(
     x: Tensor,
     sde: VPSDE,
     *,
-    start: int,
+    start: float,
     steps: int,
-    generator: Generators,
-    final_noise: bool = False,
+    generator: Generators = None,
 ) -> Tensor:
     """DDPM's ancestral sampling with variance beta (``fixed_large``), the authors' code.
 
     Args:
         epsilon: Predicts the noise.
         x: Where it starts, at index ``start``, shape (B, C, H, W).
-        sde: The noise.
+        sde: The noise. With its `final_noise` noise is added at t = 0 too, as the authors' code
+            does (5c-10): that of the posterior at t = 1, which its `fixed_large` has there.
         start: Time index.
-        steps: Steps from the last index to 0; from ``start`` a share of them.
+        steps: Steps from the last index to 0; from `start` a share of them.
         generator: One generator, or one an item.
-        final_noise: Whether noise is added at t = 0 too, as the authors' code does (5c-10): that of
-            the posterior at t = 1, which its ``fixed_large`` has there.
 
     Returns:
         The sample, not clamped.
@@ -122,18 +122,27 @@ def ancestral(
         variance_type="fixed_large",
         clip_sample=False,
     )
-    scheduler.set_timesteps(timesteps=_indices(start, steps, schedule.timesteps), device=x.device)
+    indices = _indices(start, steps, schedule.timesteps)
+    scheduler.set_timesteps(timesteps=indices, device=x.device)
     for t in scheduler.timesteps:
         predicted = epsilon(x, t.expand(len(x)))
         x = scheduler.step(predicted, t, x, generator=generator).prev_sample
-    if not final_noise:
+    if not sde.final_noise:
         return x
     first, second = scheduler.alphas_cumprod[:2].tolist()
     posterior_variance = (1 - second / first) * (1 - first) / (1 - second)
     return x + math.sqrt(posterior_variance) * unit_noise(x, generator)
 
 
-def ode(epsilon: Predictor, x: Tensor, sde: VESDE | VPSDE, *, start: float, steps: int) -> Tensor:
+def ode(
+    epsilon: Predictor,
+    x: Tensor,
+    sde: SDE,
+    *,
+    start: float,
+    steps: int,
+    generator: Generators = None,
+) -> Tensor:
     """The probability-flow ODE by DPM-Solver++ of second order, multistep, data prediction.
 
     It runs where the noisy image has unit scale, ``x / sqrt(1 + sigma^2)`` under VE: there both
@@ -144,15 +153,15 @@ def ode(epsilon: Predictor, x: Tensor, sde: VESDE | VPSDE, *, start: float, step
         x: Where it starts, shape (B, C, H, W).
         sde: The noise.
         start: t, or the time index under VP.
-        steps: Steps over all noise levels, equally spaced in t; from ``start`` a share of them.
+        steps: Steps over all noise levels, equally spaced in t; from `start` a share of them.
+        generator: Not used, there is no noise to draw; every sampler is called alike.
 
     Returns:
         The sample, not clamped.
     """
     if isinstance(sde, VPSDE):
-        indices = _indices(int(start), steps, sde.schedule.timesteps)
-        betas = np.linspace(sde.schedule.beta_start, sde.schedule.beta_end, sde.schedule.timesteps)
-        return _dpm_solver(epsilon, x, betas, indices)
+        indices = _indices(start, steps, sde.schedule.timesteps)
+        return _solve(epsilon, x, sde.schedule.betas(), indices)
     steps_left = _times(start, sde.epsilon, steps, x)
     times, sigmas = torch.stack(steps_left), torch.stack([sde.sigma(t) for t in steps_left])
     scales = (1 + sigmas**2).sqrt()
@@ -163,26 +172,41 @@ def ode(epsilon: Predictor, x: Tensor, sde: VESDE | VPSDE, *, start: float, step
 
     alphas_cumprod = 1 / (1 + sigmas.double().cpu().numpy()[::-1] ** 2)
     betas = 1 - alphas_cumprod / np.concatenate([[1.0], alphas_cumprod[:-1]])
-    return _dpm_solver(at_unit_scale, x / scales[0], betas, list(reversed(range(len(times)))))
+    return _solve(at_unit_scale, x / scales[0], betas, list(reversed(range(len(times)))))
 
 
-def _dpm_solver(
+def _solve(
     epsilon: Predictor, x: Tensor, betas: npt.NDArray[np.float64], indices: list[int]
 ) -> Tensor:
-    from diffusers import DPMSolverMultistepScheduler
-
-    scheduler = DPMSolverMultistepScheduler(
-        num_train_timesteps=len(betas),
-        trained_betas=betas.tolist(),
-        solver_order=2,
-        algorithm_type="dpmsolver++",
-        prediction_type="epsilon",
-        final_sigmas_type="zero",
-    )
-    scheduler.set_timesteps(timesteps=indices, device=x.device)
-    for t in scheduler.timesteps:
-        x = scheduler.step(epsilon(x, t.expand(len(x))), t, x, return_dict=False)[0]
+    solver = dpm_solver(betas, "epsilon")
+    solver.set_timesteps(timesteps=indices, device=x.device)
+    for t in solver.timesteps:
+        x = solver.step(epsilon(x, t.expand(len(x))), t, x, return_dict=False)[0]
     return x
+
+
+SAMPLERS: dict[str, dict[str, Callable[..., Tensor]]] = {
+    "ve": {
+        "euler_maruyama": euler_maruyama,
+        "predictor_corrector": predictor_corrector,
+        "ode": ode,
+    },
+    "vp": {"ancestral": ancestral, "ode": ode},
+}
+"""The samplers of each SDE, called alike; the first is the paper's or its code's."""
+
+
+def sampler_of(sde: str, name: str | None) -> Callable[..., Tensor]:
+    """The sampler of a name; None: the first of the SDE.
+
+    Raises:
+        ValueError: If the SDE has none of this name.
+    """
+    known = SAMPLERS[sde]
+    name = next(iter(known)) if name is None else name
+    if name not in known:
+        raise ValueError(f"sampler: {name!r} is not one of {', '.join(known)}, those of sde {sde}")
+    return known[name]
 
 
 def _times(start: float, end: float, steps: int, like: Tensor) -> list[Tensor]:
@@ -191,10 +215,11 @@ def _times(start: float, end: float, steps: int, like: Tensor) -> list[Tensor]:
     return list(torch.linspace(start, end, number, device=like.device).unbind())
 
 
-def _indices(start: int, steps: int, timesteps: int) -> list[int]:
+def _indices(start: float, steps: int, timesteps: int) -> list[int]:
     """Time indices from start down to 0, each once: the share of all steps, two at least."""
-    number = max(round(steps * (start + 1) / timesteps), 2)
-    indices: list[int] = np.linspace(start, 0, min(number, start + 1)).round().astype(int).tolist()
+    first = int(start)
+    number = max(round(steps * (first + 1) / timesteps), 2)
+    indices: list[int] = np.linspace(first, 0, min(number, first + 1)).round().astype(int).tolist()
     return indices
 
 

@@ -1,14 +1,15 @@
-"""``x_t = alpha_t x_0 + sigma_t epsilon`` in two ways: Eq. 2's, and that of the authors' code."""
+"""`x_t = alpha_t x_0 + sigma_t epsilon` in two ways: VE and VP (papers/lmi.md 5a, 5b)."""
 
 import math
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
 from meddiff.diffusion import NoiseSchedule
 from meddiff.diffusion.timesteps import spread
+from meddiff.precision import float32
 
 SDEName: TypeAlias = Literal["ve", "vp"]
 
@@ -22,7 +23,7 @@ class VESDE:
         epsilon: The smallest t.
 
     Raises:
-        ValueError: Where the range is none.
+        ValueError: If the range is empty.
     """
 
     def __init__(
@@ -77,14 +78,18 @@ class VESDE:
 
 
 class VPSDE(nn.Module):
-    """Variance preserving, as the authors' code has it: a linear DDPM of 1000 steps.
+    """Variance preserving, as LMIDiffusion's code has it: a linear DDPM of 1000 steps.
 
     Time is an index 0..timesteps - 1.
+
+    Args:
+        final_noise: Whether the ancestral sampler adds noise at t = 0 too (papers/lmi.md 5c-10).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, final_noise: bool = False) -> None:
         super().__init__()
         self.schedule = NoiseSchedule()
+        self.final_noise = final_noise
 
     def sample_t(self, num: int, generator: torch.Generator) -> Tensor:
         """Antithetic indices: draws and their mirrors T - 1 - t (papers/lmi.md 5b)."""
@@ -113,5 +118,32 @@ class VPSDE(nn.Module):
         return (prediction - noise).square().flatten(1).sum(1)
 
 
+SDE: TypeAlias = VESDE | VPSDE
+
 Predictor: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """epsilon (B, C, H, W), predicted from x_t (B, C, H, W) and t (B,)."""
+
+
+def make_sde(name: str, sigma_min: float, sigma_max: float, vp_final_noise: bool) -> SDE:
+    """The SDE of a name.
+
+    Raises:
+        ValueError: If there is none, or the range of sigma is empty.
+    """
+    if name not in get_args(SDEName):
+        raise ValueError(f"sde: {name!r} is not one of {', '.join(get_args(SDEName))}")
+    return VESDE(sigma_min, sigma_max) if name == "ve" else VPSDE(vp_final_noise)
+
+
+@float32
+def perturbed(x_0: Tensor, noise: Tensor, t: Tensor, sde: SDE) -> Tensor:
+    """`x_t = alpha_t x_0 + sigma_t epsilon` of x_0 and noise (B, C, H, W) and t (B,)."""
+    alpha, sigma = (figure.view(-1, 1, 1, 1) for figure in sde.marginal(t))
+    return alpha * x_0 + sigma * noise
+
+
+@float32
+def exploded(x: Tensor, t: Tensor, sde: SDE) -> tuple[Tensor, Tensor]:
+    """`x_t / alpha_t`, which is x_0 with noise, and that noise's sigma (B, 1, 1, 1)."""
+    alpha, sigma = (figure.view(-1, 1, 1, 1) for figure in sde.marginal(t))
+    return x / alpha, sigma / alpha

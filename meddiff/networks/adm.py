@@ -23,7 +23,7 @@ NETWORK_KEYS = (
     "num_head_channels",
     "dropout",
 )
-"""Arguments of :func:`adm_unet` that are hyper-parameters of every module with this network."""
+"""Arguments of `adm_unet` that are hyper-parameters of every module with this network."""
 
 
 def adm_unet(
@@ -42,63 +42,68 @@ def adm_unet(
 ) -> UNet2DModel:
     """Builds a UNet that computes the same function as guided-diffusion's.
 
-    Call it as ``unet(x, t).sample``: x has shape (B, in_channels, image_size, image_size), t holds
-    raw time indices 0..999 (float or int) of shape (B,), the result has ``out_channels``. At the
+    Call it as `unet(x, t).sample`: x has shape (B, in_channels, image_size, image_size), t holds
+    raw time indices 0..999 (float or int) of shape (B,), the result has `out_channels`. At the
     start it is exactly 0: the head, the second convolution of each residual block and each
     attention's projection start at zero.
 
-    Args:
-        image_size: Height and width in pixels.
+    Args, beside those of `ADMModule`:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        model_channels: C, the width of the first level.
-        channel_mult: Width of each level as a multiple of C; the first is 1.
-        num_res_blocks: Residual blocks a level (the decoder has one more).
-        attention_resolutions: Feature map sizes, in pixels, that have attention. One that no level
-            has is without effect, as in guided-diffusion. The middle always has attention.
-        num_head_channels: Channels of an attention head. None: one head over all channels.
-        dropout: Dropout probability inside the residual blocks.
         resblock_updown: Resample inside residual blocks; else by strided convolutions on the way
             down, nearest and a convolution on the way up.
         use_scale_shift_norm: Time scales and shifts the second normalisation; else it is added.
 
     Raises:
-        ValueError: Where sizes do not fit each other.
+        ValueError: If sizes do not fit each other.
     """
     from diffusers import UNet2DModel
 
-    widths = [model_channels * multiple for multiple in channel_mult]
-    sizes = _feature_map_sizes(image_size, channel_mult)
-    attends = _attention_levels(image_size, sizes, attention_resolutions)
-    _check_heads(widths, attends, num_head_channels)
-    plain_down = "ResnetDownsampleBlock2D" if resblock_updown else "DownBlock2D"
-    plain_up = "ResnetUpsampleBlock2D" if resblock_updown else "UpBlock2D"
-    resample = "resnet" if resblock_updown else "conv"
-    # All widths, concatenated ones too, are multiples of C: so what divides C divides them all.
-    groups = gcd(32, model_channels)
+    widths, attends = _levels(
+        image_size, model_channels, channel_mult, attention_resolutions, num_head_channels
+    )
     unet = UNet2DModel(
         sample_size=image_size,
         in_channels=in_channels,
         out_channels=out_channels,
-        block_out_channels=tuple(widths),
+        block_out_channels=widths,
         layers_per_block=num_res_blocks,
-        down_block_types=tuple("AttnDownBlock2D" if a else plain_down for a in attends),
-        up_block_types=tuple("AttnUpBlock2D" if a else plain_up for a in reversed(attends)),
-        downsample_type=resample,
-        upsample_type=resample,
         attention_head_dim=num_head_channels,
         dropout=dropout,
-        resnet_time_scale_shift="scale_shift" if use_scale_shift_norm else "default",
-        norm_num_groups=groups,
-        # Without it the middle's attention has no normalisation under scale-shift.
-        attn_norm_num_groups=groups,
-        norm_eps=1e-5,
-        # Cosines come first and the frequencies' divisor is C/2.
-        flip_sin_to_cos=True,
-        freq_shift=0,
+        **_blocks(attends, resblock_updown),
+        **_conditioning(model_channels, use_scale_shift_norm),
     )
     _zero_residual_branches(unet)
     return unet
+
+
+def _blocks(attends: Sequence[bool], resblock_updown: bool) -> dict[str, Any]:
+    """The kinds of blocks of the levels; one with attention has it behind each residual block."""
+    down = "ResnetDownsampleBlock2D" if resblock_updown else "DownBlock2D"
+    up = "ResnetUpsampleBlock2D" if resblock_updown else "UpBlock2D"
+    resample = "resnet" if resblock_updown else "conv"
+    return {
+        "down_block_types": tuple("AttnDownBlock2D" if a else down for a in attends),
+        "up_block_types": tuple("AttnUpBlock2D" if a else up for a in reversed(attends)),
+        "downsample_type": resample,
+        "upsample_type": resample,
+    }
+
+
+def _conditioning(model_channels: int, use_scale_shift_norm: bool) -> dict[str, Any]:
+    """How time enters, and the group normalisation that it enters through."""
+    # All widths, concatenated ones too, are multiples of C: so what divides C divides them all.
+    groups = gcd(32, model_channels)
+    return {
+        "resnet_time_scale_shift": "scale_shift" if use_scale_shift_norm else "default",
+        "norm_num_groups": groups,
+        # Without it the middle's attention has no normalisation under scale-shift.
+        "attn_norm_num_groups": groups,
+        "norm_eps": 1e-5,
+        # Cosines come first and the frequencies' divisor is C/2.
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+    }
 
 
 def decoder_blocks(unet: UNet2DModel) -> list[list[nn.Module]]:
@@ -138,6 +143,25 @@ def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Te
         return forward(*args, **kwargs)
     output: Tensor = checkpoint(forward, *args, use_reentrant=False, **kwargs)
     return output
+
+
+def _levels(
+    image_size: int,
+    model_channels: int,
+    channel_mult: Sequence[int],
+    attention_resolutions: Sequence[int],
+    num_head_channels: int | None,
+) -> tuple[tuple[int, ...], list[bool]]:
+    """Width of each level, and whether it has attention.
+
+    A resolution that no level has is without effect, as in guided-diffusion; the middle always has
+    attention.
+    """
+    widths = [model_channels * multiple for multiple in channel_mult]
+    sizes = _feature_map_sizes(image_size, channel_mult)
+    attends = _attention_levels(image_size, sizes, attention_resolutions)
+    _check_heads(widths, attends, num_head_channels)
+    return tuple(widths), attends
 
 
 def _feature_map_sizes(image_size: int, channel_mult: Sequence[int]) -> list[int]:

@@ -1,12 +1,15 @@
 """Every shipped config runs, and every overlay goes over every config."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import yaml
 
+import meddiff
 from lightning_app.cli import main
+from meddiff.hybrid.presets import SUPERVISED_PRESETS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 METHODS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
@@ -121,27 +124,18 @@ def test_an_overlay_goes_over_any_config(
         assert printed["data"]["init_args"][key] == value
 
 
-def presets_of(class_path: str) -> dict[str, object]:
-    from meddiff.baselines.presets import SEGMENTATION_PRESETS
-    from meddiff.hybrid.presets import FINETUNE_PRESETS, LEDM_PRESETS, PRESETS
-    from meddiff.lmi.presets import PRESETS as SCORE_PRESETS
-
-    tables = {
-        "HybridDiffusionModule": PRESETS,
-        "HybridFinetuneModule": FINETUNE_PRESETS,
-        "LEDMModule": LEDM_PRESETS,
-        "SegmentationModule": SEGMENTATION_PRESETS,
-        "LMIDiffusionModule": SCORE_PRESETS,
-        "SDEditModule": SCORE_PRESETS,
-    }
-    return tables[class_path]["paper"]
+def presets_of(class_path: str, recipe: str) -> Mapping[str, object]:
+    if class_path == "HybridFinetuneModule":
+        return SUPERVISED_PRESETS[recipe]["paper"]
+    table: Mapping[str, Mapping[str, object]] = getattr(meddiff, class_path).presets
+    return table["paper"]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_config_shows_the_values_that_its_preset_stands_for(name: str) -> None:
     text = (CONFIGS / name).read_text()
     model = yaml.safe_load(text)["model"]
-    paper = presets_of(model["class_path"])
+    paper = presets_of(model["class_path"], model["init_args"].get("recipe", "finetune"))
     assert model["init_args"]["preset"] == "paper"
     shown = {
         key.strip(): yaml.safe_load(value.split("   #")[0])
@@ -150,18 +144,13 @@ def test_a_config_shows_the_values_that_its_preset_stands_for(name: str) -> None
         for key, _, value in [line.removeprefix("    # ").partition(":")]
         if key.strip() in paper
     }
-    # `diffusion` and `supervised` leave out what their objective does not use.
+    # `diffusion` leaves out what its objective does not use.
     assert shown.keys() | model["init_args"].keys() >= paper.keys() - UNUSED.get(name, set())
     for key, value in shown.items():
         assert paper[key] == value
 
 
-UNUSED = {
-    "diffusion_isic.yaml": {"mask_weight", "log_gradient_norms"},
-    "supervised_isic.yaml": {
-        *("t_sampling", "mask_weight", "log_gradient_norms", "solver", "num_inference_steps"),
-    },
-}
+UNUSED = {"diffusion_isic.yaml": {"mask_weight", "log_gradient_norms"}}
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,21 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from meddiff import HybridDiffusionModule, HybridFinetuneModule, load
+from meddiff import HybridDiffusionModule, HybridFinetuneModule, SegmentationModule, load
 from meddiff.checkpoint import CheckpointError
-from meddiff.hybrid.start import load_head, read_start
 from meddiff.networks import adm_unet
+from meddiff.networks.adm_start import load_head, read_start
 from tests.meddiff.hybrid.test_module import make_batch, make_module, with_random_weights
 
 TINY: dict[str, Any] = {"preset": "tiny", "image_size": 16, "attention_resolutions": [8]}
 
 
-def save(module: HybridDiffusionModule, path: Path, live: dict[str, Tensor] | None = None) -> str:
+def save(module: LightningModule, path: Path, live: dict[str, Tensor] | None = None) -> str:
     checkpoint: dict[str, Any] = {
         "state_dict": module.state_dict(),
         "hyper_parameters": dict(module.hparams),
@@ -135,11 +135,36 @@ def test_what_is_no_pretraining_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"other\.pt: is neither"):
         finetune(str(tmp_path / "other.pt"))
     finetuned = finetune(None)
-    checkpoint = {"state_dict": finetuned.state_dict(), "hyper_parameters": {}}
-    finetuned.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, tmp_path / "finetuned.ckpt")
-    with pytest.raises(CheckpointError, match="written by HybridFinetuneModule"):
-        finetune(str(tmp_path / "finetuned.ckpt"))
+    file = save(finetuned, tmp_path / "finetuned.ckpt")
+    with pytest.raises(CheckpointError, match=r"HybridFinetuneModule with recipe: finetune"):
+        finetune(file)
+    other = SegmentationModule(preset="tiny", image_size=32)
+    file = save(other, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"written by SegmentationModule; give .* of Hybrid"):
+        finetune(file)
+
+
+def test_a_supervised_pretraining_is_told_as_such(tmp_path: Path) -> None:
+    _, file = pretrained(tmp_path, "supervised")
+    start = read_start(file, HybridFinetuneModule(**TINY).network, 3)
+    assert (start.objective, start.num_classes) == ("supervised", 2)
+
+
+@pytest.mark.parametrize("preset", ["paper", "small", "tiny"])
+def test_the_recipe_chooses_rate_and_warm_up(preset: str) -> None:
+    """Supervised pretraining is trained as hybrid pretraining is (papers/hybrid.md 2c-9)."""
+    size = {"paper": 32, "small": 16, "tiny": 16}[preset]
+    given: dict[str, Any] = {"preset": preset, "image_size": size, "attention_resolutions": [8]}
+    pretraining = HybridDiffusionModule(**given).hparams
+    trained = ("learning_rate", "warmup_steps")
+    supervised = HybridFinetuneModule(recipe="pretrain", **given).hparams
+    assert [supervised[key] for key in trained] == [pretraining[key] for key in trained]
+    finetuning = HybridFinetuneModule(**given).hparams
+    assert finetuning["warmup_steps"] == 0
+    assert HybridFinetuneModule(warmup_steps=7, **given).hparams["warmup_steps"] == 7
+    if preset == "paper":
+        assert [pretraining[key] for key in trained] == [1e-4, 2000]
+        assert finetuning["learning_rate"] == 2e-4
 
 
 def guided_diffusion_state(module: HybridFinetuneModule) -> dict[str, Tensor]:

@@ -11,20 +11,24 @@ import torch
 from torch import Tensor
 
 import meddiff
-from meddiff import HybridDiffusionModule
+from meddiff import HybridDiffusionModule, HybridFinetuneModule
+from meddiff.diffusion import NoiseSchedule, TimestepSampler
 from meddiff.hybrid.gradients import term_gradient_norms
 from meddiff.protocols import can_sample, can_segment
 from meddiff.randomness import item_generators
 
-TINY = {"preset": "tiny", "image_size": 16, "attention_resolutions": [8]}
+TINY: dict[str, Any] = {"preset": "tiny", "image_size": 16, "attention_resolutions": [8]}
 
 
-def make_module(**arguments: object) -> HybridDiffusionModule:
+def make_module(objective: str = "hybrid", **arguments: Any) -> Any:
+    """A pretraining; `supervised` is a class of its own."""
     torch.manual_seed(0)
-    return HybridDiffusionModule(**(TINY | arguments))  # type: ignore[arg-type]
+    if objective == "supervised":
+        return HybridFinetuneModule(recipe="pretrain", **(TINY | arguments))
+    return HybridDiffusionModule(objective=objective, **(TINY | arguments))  # type: ignore[arg-type]
 
 
-def with_random_weights(module: HybridDiffusionModule) -> HybridDiffusionModule:
+def with_random_weights(module: Any) -> Any:
     """The head is zero at init; tests of what the network does need another."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -59,7 +63,11 @@ def test_the_paper_preset_has_the_published_parameters(
     objective: str, num_classes: int, parameters: int
 ) -> None:
     with torch.device("meta"):
-        module = HybridDiffusionModule(objective=objective, num_classes=num_classes)  # type: ignore[arg-type]
+        module = (
+            HybridFinetuneModule(num_classes=num_classes)
+            if objective == "supervised"
+            else HybridDiffusionModule(objective=objective, num_classes=num_classes)  # type: ignore[arg-type]
+        )
     assert sum(p.numel() for p in module.parameters()) == parameters
 
 
@@ -95,9 +103,11 @@ def test_the_loss_falls_on_a_batch(objective: str) -> None:
     generator = torch.Generator().manual_seed(0)
     losses = []
     for _ in range(40):
-        t = module.timesteps.sample(8, generator)
+        t = TimestepSampler(NoiseSchedule(), "importance").sample(8, generator)
         noise = torch.randn(batch["image"].shape, generator=generator)
-        loss = module.loss(batch, t, noise).total
+        given = () if objective == "supervised" else (t, noise)
+        loss = module.loss(batch, *given)
+        loss = loss if objective == "supervised" else loss.total
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -153,15 +163,16 @@ def test_objectives_say_what_they_can_do() -> None:
     }
     with pytest.raises(ValueError, match="predicts no masks"):
         make_module(objective="diffusion").segment(torch.zeros(1, 3, 16, 16))
-    with pytest.raises(ValueError, match="generates no images"):
-        make_module(objective="supervised").sample(1)
 
 
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="objective: 'unsupervised'"):
         make_module(objective="unsupervised")
-    with pytest.raises(ValueError, match="num_classes: 1"):
-        make_module(num_classes=1)
+    for kind in ("hybrid", "supervised"):
+        with pytest.raises(ValueError, match="num_classes: 1"):
+            make_module(objective=kind, num_classes=1)
+    with pytest.raises(ValueError, match="recipe: 'train'"):
+        HybridFinetuneModule(recipe="train", **TINY)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="preset: 'large'"):
         make_module(preset="large")
     with pytest.raises(ValueError, match="has no `mask`"):
@@ -193,9 +204,8 @@ def test_the_gradients_of_the_terms_add_up() -> None:
 
 def test_a_training_step_does_not_wait_for_the_device() -> None:
     """What would copy to the host or branch on a tensor is not called in a step."""
-    from meddiff.diffusion import NoiseSchedule, TimestepSampler
     from meddiff.hybrid import loss
-    from meddiff.optimization import clip_gradients
+    from meddiff.module import clip_gradients
     from meddiff.randomness import step_generator
 
     sources: list[Any] = [
@@ -204,7 +214,9 @@ def test_a_training_step_does_not_wait_for_the_device() -> None:
         HybridDiffusionModule.forward,
         HybridDiffusionModule.segment,
         HybridDiffusionModule.configure_gradient_clipping,
+        HybridDiffusionModule._drawn,
         HybridDiffusionModule._log_loss,
+        HybridDiffusionModule.at_index_zero,
         NoiseSchedule.add_noise,
         TimestepSampler.sample,
         TimestepSampler.at,

@@ -10,13 +10,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from meddiff import HybridDiffusionModule
+from meddiff import HybridDiffusionModule, HybridFinetuneModule
 from meddiff.hybrid import module as hybrid_module
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
-def make_module(**arguments: Any) -> HybridDiffusionModule:
+def make_module(objective: str = "hybrid", **arguments: Any) -> Any:
     torch.manual_seed(0)
     tiny: dict[str, Any] = {
         "preset": "tiny",
@@ -24,7 +24,9 @@ def make_module(**arguments: Any) -> HybridDiffusionModule:
         "attention_resolutions": [8],
         "warmup_steps": 1,
     }
-    return HybridDiffusionModule(**(tiny | arguments))
+    if objective == "supervised":
+        return HybridFinetuneModule(recipe="pretrain", **(tiny | arguments))
+    return HybridDiffusionModule(**(tiny | arguments | {"objective": objective}))
 
 
 def make_loader(num: int = 8, batch_size: int = 2) -> DataLoader[dict[str, Tensor]]:

@@ -105,18 +105,9 @@ def test_a_share_of_the_steps_is_made_from_a_share_of_the_time() -> None:
 
 
 def test_final_noise_is_that_of_the_last_step() -> None:
-    sde = VPSDE()
     plain, noisy = (
-        ancestral(
-            exact(sde),
-            noise(64),
-            sde,
-            start=999,
-            steps=10,
-            generator=generator(),
-            final_noise=final_noise,
-        )
-        for final_noise in (False, True)
+        ancestral(exact(sde), noise(64), sde, start=999, steps=10, generator=generator())
+        for sde in (VPSDE(), VPSDE(final_noise=True))
     )
     abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
     posterior = (1 - abar[1] / abar[0]) * (1 - abar[0]) / (1 - abar[1])

@@ -1,0 +1,99 @@
+"""The weights of an earlier run that a fit starts from: when they are read, what is checked."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor
+
+from meddiff.checkpoint import LIVE, CheckpointError
+from meddiff.module import MedDiffModule
+
+Weights: TypeAlias = Literal["ema", "live"]
+
+
+class StartsFrom(MedDiffModule):
+    """A module whose fit can start from the weights of an earlier run.
+
+    They are read when a new fit begins; a resumed fit, test and predict do without.
+
+    Args:
+        init_from: Run directory (its last checkpoint) or checkpoint to start from. None: from
+            scratch.
+        init_weights: `ema` takes averaged weights where the run has them, `live` never.
+        **kwargs: As `MedDiffModule`.
+    """
+
+    def __init__(
+        self, init_from: str | None = None, init_weights: Weights = "ema", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._start_error: CheckpointError | None = None
+        self._has_weights = False
+
+    @abstractmethod
+    def load_start(self) -> None:
+        """Loads the weights that a new fit starts from; without any, training is from scratch.
+
+        Raises:
+            CheckpointError: If they are not there or do not fit.
+        """
+
+    def setup(self, stage: str) -> None:
+        """Loads, once, what a new fit starts from; a restored module keeps its weights."""
+        if stage != "fit" or self._has_weights:
+            return
+        try:
+            self.load_start()
+            self._has_weights = True
+        except CheckpointError as error:
+            # Where the run is resumed its checkpoint is read after this hook.
+            self._start_error = error
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes that the weights are those of a checkpoint."""
+        self._has_weights = True
+
+    def on_fit_start(self) -> None:
+        """Stops a new fit whose start could not be loaded; a resumed one does not need it.
+
+        Raises:
+            CheckpointError: What loading raised.
+        """
+        if self._start_error is not None and not self._has_weights:
+            raise self._start_error
+
+
+def weights_of(checkpoint: Mapping[str, Any], weights: Weights) -> dict[str, Tensor]:
+    """The averaged weights of a checkpoint, or those in training; the same where EMA was off."""
+    averaged: dict[str, Tensor] = checkpoint["state_dict"]
+    return averaged if weights == "ema" else dict(checkpoint.get(LIVE, averaged))
+
+
+def check_same_network(
+    remembered: Mapping[str, Any], wanted: Mapping[str, Any], file: object, advice: str
+) -> None:
+    """Checks that a checkpoint is of the network that is to start from it.
+
+    Args:
+        remembered: The hyper-parameters in the checkpoint.
+        wanted: What must be alike, with the values here.
+        file: The checkpoint, for the message.
+        advice: What to do, for the message.
+
+    Raises:
+        CheckpointError: Lists what differs.
+    """
+    differing = [
+        f"  {key}: {remembered.get(key)!r} there, {value!r} here"
+        for key, value in wanted.items()
+        if _plain(remembered.get(key)) != _plain(value)
+    ]
+    if differing:
+        listed = "\n".join(differing)
+        raise CheckpointError(f"{file}: is of another network:\n{listed}\n{advice}")
+
+
+def _plain(value: Any) -> Any:
+    """A tuple as the list that a checkpoint may have made of it."""
+    return list(value) if isinstance(value, tuple) else value
