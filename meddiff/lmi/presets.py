@@ -13,6 +13,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "preconditioning": "none",
         "learning_rate": 3e-4,
+        "warmup_steps": 0,
         "num_inference_steps": 1000,
     },
     # An hour on two cores. A short run needs the preconditioning: see docs/methods/lmi.md.
@@ -25,6 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "preconditioning": "edm",
         "learning_rate": 1e-3,
+        "warmup_steps": 0,
         "num_inference_steps": 100,
     },
     "tiny": {
@@ -36,6 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "preconditioning": "edm",
         "learning_rate": 1e-3,
+        "warmup_steps": 0,
         "num_inference_steps": 20,
     },
 }
