@@ -32,8 +32,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from meddiff import LEDMModule
-from meddiff.hybrid.features import upsampled
-from meddiff.hybrid.pixels import LabelledPixels
+from meddiff.baselines.ledm.features import upsampled
+from meddiff.baselines.ledm.pixels import LabelledPixels
 
 EPOCHS = 5
 """The fewest that the stop rule allows."""

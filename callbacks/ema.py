@@ -10,8 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from meddiff.checkpoint import LIVE
-from meddiff.protocols import HasNetworks
+from meddiff.core.checkpoint import LIVE
+from meddiff.core.protocols import HasNetworks
 
 
 class EMACallback(Callback):

@@ -15,8 +15,8 @@ from torchmetrics.functional.classification import multiclass_stat_scores
 
 from callbacks.distributed import gather_rows
 from callbacks.files import atomic_write
-from meddiff.losses import IGNORE
-from meddiff.protocols import can_segment
+from meddiff.core.losses import IGNORE
+from meddiff.core.protocols import can_segment
 
 
 @dataclass(frozen=True)

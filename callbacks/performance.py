@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from meddiff.protocols import HasNetworks
+from meddiff.core.protocols import HasNetworks
 
 
 class Performance(Callback):

@@ -15,7 +15,7 @@ from callbacks.distributed import gather_rows
 from callbacks.ema import ema_weights
 from callbacks.pictures import TRUTH, draw_outlines, grid_of, lines_of, to_rgb
 from callbacks.publishing import first_loader, is_missing, publish, spread_items
-from meddiff.protocols import (
+from meddiff.core.protocols import (
     SupportsSampling,
     SupportsSegmentation,
     SupportsTranslation,
@@ -23,7 +23,7 @@ from meddiff.protocols import (
     can_segment,
     can_translate,
 )
-from meddiff.randomness import item_generators
+from meddiff.core.randomness import item_generators
 
 
 class SampleGrid(Callback):

@@ -24,8 +24,8 @@ from callbacks.kmeans import cluster_dice, fit_clusters, label_clusters, mean_di
 from callbacks.pictures import lines_of, to_colours, to_rgb
 from callbacks.predictions import NamesItems
 from callbacks.publishing import Kind, first_loader, publish, spread_items
-from meddiff.protocols import ProvidesReference, SupportsTranslation, can_translate
-from meddiff.randomness import item_generators
+from meddiff.core.protocols import ProvidesReference, SupportsTranslation, can_translate
+from meddiff.core.randomness import item_generators
 
 WINDOW = 11
 """Pixels of a side of the SSIM's window."""

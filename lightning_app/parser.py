@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_app.config_files import LINKED, Given
 from lightning_app.errors import UsageError, did_you_mean
-from meddiff.checkpoint import init_arguments
+from meddiff.core.checkpoint import init_arguments
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 

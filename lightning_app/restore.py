@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from meddiff.checkpoint import CheckpointError
+from meddiff.core.checkpoint import CheckpointError
 
 RATE_NAMES = ("learning_rate", "lr")
 

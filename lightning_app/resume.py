@@ -14,7 +14,7 @@ from lightning_app.lock import holder_of
 from lightning_app.process import Launch
 from lightning_app.record import read_record
 from lightning_app.run_directory import is_run_directory, read_config
-from meddiff.checkpoint import read_checkpoint
+from meddiff.core.checkpoint import read_checkpoint
 
 # What may differ between a run and its continuation: its end, paths and hardware.
 ASIDE = (

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_app.errors import UsageError
-from meddiff.protocols import DeclaresHalfPrecision
+from meddiff.core.protocols import DeclaresHalfPrecision
 
 
 def precision_for(module: LightningModule, asked: Any) -> Any:

@@ -45,7 +45,7 @@ from lightning_app.trainer_settings import (
     precision_for,
     validation_interval,
 )
-from meddiff.checkpoint import check_identity, find_checkpoint, read_checkpoint
+from meddiff.core.checkpoint import check_identity, find_checkpoint, read_checkpoint
 
 # Their order is the order in which they are called: metrics are logged before `best` looks at
 # them, a broken state is found before it is saved, and `last` holds the count of `early_stopping`.

@@ -1,8 +1,8 @@
 """Five diffusion papers as LightningModules for medical imaging."""
 
-from meddiff.baselines import SDEditModule, SegmentationModule
-from meddiff.checkpoint import load, version
-from meddiff.hybrid import HybridDiffusionModule, HybridFinetuneModule, LEDMModule
+from meddiff.baselines import LEDMModule, SDEditModule, SegmentationModule
+from meddiff.core.checkpoint import load, version
+from meddiff.hybrid import HybridDiffusionModule, HybridFinetuneModule
 from meddiff.lmi import LMIDiffusionModule, local_mutual_information, mutual_information
 
 __version__ = version()

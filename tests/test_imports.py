@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("callbacks", "data_modules", "lightning_app", "meddiff")
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "callbacks": ("callbacks", "meddiff.protocols", "meddiff.networks", "meddiff.randomness"),
+    "callbacks": ("callbacks", "meddiff.core", "meddiff.networks"),
     "data_modules": ("data_modules",),
     "lightning_app": PACKAGES,
     "meddiff": ("meddiff",),
@@ -60,7 +60,7 @@ def violations(source: str, package: str) -> list[str]:
     [
         ("callbacks", "from meddiff.hybrid import module", ["meddiff.hybrid.module"]),
         ("callbacks", "from meddiff import hybrid", ["meddiff.hybrid"]),
-        ("callbacks", "from meddiff import protocols\nimport meddiff.randomness", []),
+        ("callbacks", "from meddiff.core import protocols\nimport meddiff.core.randomness", []),
         ("data_modules", "def f():\n    import meddiff", ["meddiff"]),
         ("meddiff", "import lightning_app.cli", ["lightning_app.cli"]),
         ("meddiff", "from .networks import adm_unet", []),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from meddiff.baselines.architectures import build
-from meddiff.checkpoint import CheckpointError
+from meddiff.core.checkpoint import CheckpointError
 from meddiff.networks.pretrained import Pretrained, load_pretrained
 
 if TYPE_CHECKING:

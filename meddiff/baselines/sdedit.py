@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from meddiff.lmi.score import Condition, ScoreModule, Start
+from meddiff.diffusion.score import Condition, ScoreModule, Start
 
 
 class SDEditModule(ScoreModule):

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from meddiff.baselines.architectures import build, check_size, trial
 from meddiff.baselines.encoders import Normalisation, load_encoder
 from meddiff.baselines.presets import SEGMENTATION_PRESETS, default_encoder
-from meddiff.checkpoint import (
+from meddiff.core.checkpoint import (
     CheckpointError,
     check_written_by,
     find_checkpoint,
     public_name,
     read_checkpoint,
 )
-from meddiff.optimization import AdamWModule
-from meddiff.randomness import mix
-from meddiff.segmenter import Segmenter
-from meddiff.start import StartsFrom, check_same_network, weights_of
+from meddiff.core.optimization import AdamWModule
+from meddiff.core.randomness import mix
+from meddiff.core.segmenter import Segmenter
+from meddiff.core.start import StartsFrom, check_same_network, weights_of
 
 _HEAD = "network.segmentation_head."
 

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from meddiff.precision import Float32Buffers, float32
+from meddiff.core.precision import Float32Buffers, float32
 
 
 class NoiseSchedule(Float32Buffers):

@@ -5,8 +5,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from meddiff.core.precision import Float32Buffers
 from meddiff.diffusion.schedule import NoiseSchedule
-from meddiff.precision import Float32Buffers
 
 TSampling: TypeAlias = Literal["uniform", "importance"]
 

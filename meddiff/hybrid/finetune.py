@@ -8,13 +8,13 @@ from typing import Any, Literal, TypeAlias, get_args
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from meddiff.core.optimization import AdamWModule
+from meddiff.core.presets import PresetTable
+from meddiff.core.segmenter import Segmenter
+from meddiff.core.start import StartsFrom
 from meddiff.hybrid.presets import SUPERVISED_PRESETS
 from meddiff.networks import ADMModule, adm_unet, checkpoint_blocks
 from meddiff.networks.adm_start import Head, load_backbone, load_head, read_start
-from meddiff.optimization import AdamWModule
-from meddiff.presets import PresetTable
-from meddiff.segmenter import Segmenter
-from meddiff.start import StartsFrom
 
 Recipe: TypeAlias = Literal["finetune", "pretrain"]
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from meddiff.losses import IGNORE
-from meddiff.precision import float32
+from meddiff.core.losses import IGNORE
+from meddiff.core.precision import float32
 
 
 class HybridLoss(NamedTuple):

@@ -5,6 +5,9 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from meddiff.core.optimization import AdamWModule
+from meddiff.core.protocols import Generators
+from meddiff.core.randomness import item_generators, item_noise, step_generator
 from meddiff.diffusion import NoiseSchedule, TimestepSampler
 from meddiff.diffusion.solvers import FinalSigma
 from meddiff.diffusion.timesteps import TSampling
@@ -13,9 +16,6 @@ from meddiff.hybrid.loss import HybridLoss, hybrid_loss
 from meddiff.hybrid.presets import PRESETS
 from meddiff.hybrid.sampling import Solver, solve
 from meddiff.networks import ADMModule, adm_unet
-from meddiff.optimization import AdamWModule
-from meddiff.protocols import Generators
-from meddiff.randomness import item_generators, item_noise, step_generator
 
 Objective: TypeAlias = Literal["hybrid", "diffusion"]
 

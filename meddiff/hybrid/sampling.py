@@ -6,9 +6,9 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from meddiff.core.protocols import Generators
 from meddiff.diffusion import NoiseSchedule
 from meddiff.diffusion.solvers import Algorithm, FinalSigma, dpm_solver
-from meddiff.protocols import Generators
 
 Solver: TypeAlias = Literal["ode", "sde"]
 

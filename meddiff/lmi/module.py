@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from meddiff.diffusion.score import Condition, ScoreModule
 from meddiff.lmi.mutual_information import local_mutual_information
-from meddiff.lmi.score import Condition, ScoreModule
 
 Guidance: TypeAlias = Literal["lmi", "zeros"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from meddiff.module import MedDiffModule
+from meddiff.core.module import MedDiffModule
 from meddiff.networks.adm import NETWORK_KEYS
 
 if TYPE_CHECKING:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from meddiff.checkpoint import (
+from meddiff.core.checkpoint import (
     IDENTITY,
     CheckpointError,
     check_written_by,
     find_checkpoint,
     read_checkpoint,
 )
+from meddiff.core.randomness import mix
+from meddiff.core.start import Weights, check_same_network, weights_of
 from meddiff.networks.adm import adm_unet
 from meddiff.networks.guided_diffusion import load_guided_diffusion
-from meddiff.randomness import mix
-from meddiff.start import Weights, check_same_network, weights_of
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel

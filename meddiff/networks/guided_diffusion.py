@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from meddiff.checkpoint import read_checkpoint
+from meddiff.core.checkpoint import read_checkpoint
 from meddiff.networks.adm import decoder_blocks, res_blocks
 
 if TYPE_CHECKING:

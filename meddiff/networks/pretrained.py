@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from meddiff.checkpoint import CheckpointError, read_checkpoint
+from meddiff.core.checkpoint import CheckpointError, read_checkpoint
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder, or a repository of the hub, calls its weights; the first one there is read."""

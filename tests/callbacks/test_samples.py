@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from callbacks import EMACallback, LastCheckpoint, SampleGrid, ema_weights
 from callbacks.pictures import PALETTE, TRUTH, draw_outlines, grid_of, lines_of, to_rgb
-from meddiff.protocols import Generators
-from meddiff.randomness import item_generators
+from meddiff.core.protocols import Generators
+from meddiff.core.randomness import item_generators
 from tests.callbacks.toys import ToyData, ToyModule, assert_same, loader, trainer_in, weights_of
 
 

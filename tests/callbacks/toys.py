@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from callbacks import AtomicCheckpointIO
-from meddiff.protocols import Generators
+from meddiff.core.protocols import Generators
 
 SIZE = 8
 

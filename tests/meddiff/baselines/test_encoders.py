@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from meddiff.baselines.architectures import build
 from meddiff.baselines.encoders import Normalisation, load_encoder
-from meddiff.checkpoint import CheckpointError
+from meddiff.core.checkpoint import CheckpointError
 
 
 def make_network(encoder: str = "resnet18", in_channels: int = 3, seed: int = 0) -> nn.Module:

@@ -17,8 +17,8 @@ from data_modules.phantoms.lesion import paint
 from meddiff import HybridDiffusionModule, SegmentationModule
 from meddiff.baselines.architectures import build
 from meddiff.baselines.presets import default_encoder
-from meddiff.checkpoint import CheckpointError
-from meddiff.protocols import can_sample, can_segment
+from meddiff.core.checkpoint import CheckpointError
+from meddiff.core.protocols import can_sample, can_segment
 
 
 def make_module(**arguments: Any) -> SegmentationModule:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from meddiff import HybridDiffusionModule, HybridFinetuneModule, SegmentationModule, load
-from meddiff.checkpoint import CheckpointError
+from meddiff.core.checkpoint import CheckpointError
 from meddiff.networks import adm_unet
 from meddiff.networks.adm_start import load_head, read_start
 from tests.meddiff.hybrid.test_module import make_batch, make_module, with_random_weights

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from meddiff.core.losses import cross_entropy
 from meddiff.hybrid.loss import hybrid_loss, mask_error, one_hot
-from meddiff.losses import cross_entropy
 
 
 def make_batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 import meddiff
 from meddiff import HybridDiffusionModule, HybridFinetuneModule
+from meddiff.core.protocols import can_sample, can_segment
+from meddiff.core.randomness import item_generators
 from meddiff.diffusion import NoiseSchedule, TimestepSampler
 from meddiff.hybrid.gradients import term_gradient_norms
-from meddiff.protocols import can_sample, can_segment
-from meddiff.randomness import item_generators
 
 TINY: dict[str, Any] = {"preset": "tiny", "image_size": 16, "attention_resolutions": [8]}
 
@@ -204,9 +204,9 @@ def test_the_gradients_of_the_terms_add_up() -> None:
 
 def test_a_training_step_does_not_wait_for_the_device() -> None:
     """What would copy to the host or branch on a tensor is not called in a step."""
+    from meddiff.core.module import clip_gradients
+    from meddiff.core.randomness import step_generator
     from meddiff.hybrid import loss
-    from meddiff.module import clip_gradients
-    from meddiff.randomness import step_generator
 
     sources: list[Any] = [
         HybridDiffusionModule.training_step,

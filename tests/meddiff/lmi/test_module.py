@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from meddiff import LMIDiffusionModule, SDEditModule
+from meddiff.core.randomness import item_generators
+from meddiff.diffusion.sde import SDEName
 from meddiff.lmi import local_mutual_information
-from meddiff.lmi.sde import SDEName
-from meddiff.randomness import item_generators
 
 
 def make(**given: Any) -> LMIDiffusionModule:

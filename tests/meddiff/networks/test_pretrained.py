@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import Tensor
 
-from meddiff.checkpoint import CheckpointError
+from meddiff.core.checkpoint import CheckpointError
 from meddiff.networks.pretrained import hub_names, load_pretrained, pretrained_available
 
 ARGUMENT = "model.init_args.encoder_weights"

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from meddiff.core.precision import full_precision
 from meddiff.diffusion import NoiseSchedule
 from meddiff.networks import decoder_blocks
-from meddiff.precision import full_precision
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel

@@ -10,18 +10,18 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meddiff.checkpoint import LIVE, CheckpointError
-from meddiff.hybrid.classifier import classify_pixels, pixel_classifier
-from meddiff.hybrid.features import DecoderFeatures, fingerprint
-from meddiff.hybrid.pixels import LabelledPixels
+from meddiff.baselines.ledm.classifier import classify_pixels, pixel_classifier
+from meddiff.baselines.ledm.features import DecoderFeatures, fingerprint
+from meddiff.baselines.ledm.pixels import LabelledPixels
+from meddiff.core.checkpoint import LIVE, CheckpointError
+from meddiff.core.precision import full_precision
+from meddiff.core.protocols import ProvidesLabelled
+from meddiff.core.randomness import mix
+from meddiff.core.segmenter import Segmenter
+from meddiff.core.start import StartsFrom
 from meddiff.hybrid.presets import LEDM_PRESETS
 from meddiff.networks import ADMModule, adm_unet
 from meddiff.networks.adm_start import load_backbone, read_start
-from meddiff.precision import full_precision
-from meddiff.protocols import ProvidesLabelled
-from meddiff.randomness import mix
-from meddiff.segmenter import Segmenter
-from meddiff.start import StartsFrom
 
 _LAST_EPOCH_WITHOUT_STOP = 3
 _CACHE = "ledm-features-"

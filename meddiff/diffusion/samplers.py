@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from meddiff.core.protocols import Generators
+from meddiff.diffusion.sde import SDE, VESDE, VPSDE, Predictor
 from meddiff.diffusion.solvers import dpm_solver
-from meddiff.lmi.sde import SDE, VESDE, VPSDE, Predictor
-from meddiff.protocols import Generators
 
 SamplerName: TypeAlias = Literal["euler_maruyama", "predictor_corrector", "ode", "ancestral"]
 

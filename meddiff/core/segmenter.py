@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from meddiff.losses import cross_entropy
-from meddiff.module import MedDiffModule
-from meddiff.randomness import step_generator
+from meddiff.core.losses import cross_entropy
+from meddiff.core.module import MedDiffModule
+from meddiff.core.randomness import step_generator
 
 
 class Segmenter(MedDiffModule):

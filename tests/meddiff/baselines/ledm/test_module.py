@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_modules.sampler import ResumableDataLoader, ResumableSampler
 from meddiff import LEDMModule, load
-from meddiff.checkpoint import CheckpointError
+from meddiff.baselines.ledm.classifier import classify_pixels, pixel_classifier
+from meddiff.baselines.ledm.features import DecoderFeatures, scaled_blocks, upsampled
+from meddiff.baselines.ledm.pixels import LabelledPixels, PixelFeatures, training_labels
+from meddiff.core.checkpoint import CheckpointError
 from meddiff.diffusion import NoiseSchedule
-from meddiff.hybrid.classifier import classify_pixels, pixel_classifier
-from meddiff.hybrid.features import DecoderFeatures, scaled_blocks, upsampled
-from meddiff.hybrid.pixels import LabelledPixels, PixelFeatures, training_labels
 from meddiff.hybrid.presets import PRESETS
 from meddiff.networks import NETWORK_KEYS, adm_unet
 from tests.meddiff.hybrid.test_finetune import TINY, pretrained

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from meddiff.lmi.sde import VESDE, VPSDE
+from meddiff.diffusion.sde import VESDE, VPSDE
 
 
 def test_ve_has_the_papers_noise_levels() -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from meddiff.precision import float32
+from meddiff.core.precision import float32
 
 IGNORE = 255
 """Class id of pixels that are not counted."""

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from meddiff.lmi.samplers import ancestral, euler_maruyama, ode, predictor_corrector
-from meddiff.lmi.sde import VESDE, VPSDE, Predictor
+from meddiff.diffusion.samplers import ancestral, euler_maruyama, ode, predictor_corrector
+from meddiff.diffusion.sde import VESDE, VPSDE, Predictor
 
 MEAN, STD = 0.4, 0.1
 ONE = torch.ones(1, 1, 1, 1)

@@ -2,7 +2,7 @@
 
 import torch
 
-from meddiff.randomness import item_generators, item_noise, mix
+from meddiff.core.randomness import item_generators, item_noise, mix
 
 
 def test_mix_separates_keys_that_sums_confuse() -> None:

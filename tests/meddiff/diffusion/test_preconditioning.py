@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from meddiff.lmi.preconditioning import SIGMA_DATA, EDMOutput, EpsilonOutput
+from meddiff.diffusion.preconditioning import SIGMA_DATA, EDMOutput, EpsilonOutput
 
 SIGMA = torch.tensor([0.01, 0.3, 5.0, 50.0]).view(-1, 1, 1, 1)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meddiff.losses import IGNORE
+from meddiff.core.losses import IGNORE
 
 _ITERATIONS_AT_ONCE = 32
 

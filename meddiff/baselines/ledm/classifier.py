@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meddiff.randomness import mix
+from meddiff.core.randomness import mix
 
 _MANY_CLASSES = 30
 

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
-from meddiff.precision import float32
+from meddiff.core.precision import float32
 
 Preconditioning: TypeAlias = Literal["none", "edm"]
 

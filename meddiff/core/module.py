@@ -7,8 +7,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from meddiff.checkpoint import IDENTITY, identity_of
-from meddiff.presets import Preset, PresetTable, resolve_preset
+from meddiff.core.checkpoint import IDENTITY, identity_of
+from meddiff.core.presets import Preset, PresetTable, resolve_preset
 
 
 class MedDiffModule(LightningModule, ABC):

@@ -11,7 +11,7 @@ from torch import nn
 
 import meddiff
 from meddiff import HybridDiffusionModule
-from meddiff.checkpoint import (
+from meddiff.core.checkpoint import (
     CheckpointError,
     check_identity,
     find_checkpoint,

@@ -11,15 +11,15 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from meddiff.lmi.preconditioning import Preconditioning, preconditioning_of
-from meddiff.lmi.presets import PRESETS
-from meddiff.lmi.samplers import SamplerName, sampler_of, unit_noise
-from meddiff.lmi.sde import SDEName, exploded, make_sde, perturbed
+from meddiff.core.optimization import AdamWModule
+from meddiff.core.precision import float32
+from meddiff.core.protocols import Generators
+from meddiff.core.randomness import item_generators, item_noise, step_generator
+from meddiff.diffusion.preconditioning import Preconditioning, preconditioning_of
+from meddiff.diffusion.presets import PRESETS
+from meddiff.diffusion.samplers import SamplerName, sampler_of, unit_noise
+from meddiff.diffusion.sde import SDEName, exploded, make_sde, perturbed
 from meddiff.networks import ADMModule, adm_unet
-from meddiff.optimization import AdamWModule
-from meddiff.precision import float32
-from meddiff.protocols import Generators
-from meddiff.randomness import item_generators, item_noise, step_generator
 
 Start: TypeAlias = Literal["noise", "source"]
 Condition: TypeAlias = Callable[[Tensor], Tensor | None]

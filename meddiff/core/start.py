@@ -6,8 +6,8 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
-from meddiff.checkpoint import LIVE, CheckpointError
-from meddiff.module import MedDiffModule
+from meddiff.core.checkpoint import LIVE, CheckpointError
+from meddiff.core.module import MedDiffModule
 
 Weights: TypeAlias = Literal["ema", "live"]
 

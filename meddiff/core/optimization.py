@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
-from meddiff.module import MedDiffModule
+from meddiff.core.module import MedDiffModule
 
 
 class AdamWModule(MedDiffModule):

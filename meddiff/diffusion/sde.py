@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
+from meddiff.core.precision import float32
 from meddiff.diffusion import NoiseSchedule
 from meddiff.diffusion.timesteps import spread
-from meddiff.precision import float32
 
 SDEName: TypeAlias = Literal["ve", "vp"]
 
