@@ -52,9 +52,10 @@ test: install ## Run the tests, but the slow ones
 test-slow: install ## Run the slow tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
-check: install ## Lint, format and types, changing nothing
+check: install ## Lint, format, imports and types, changing nothing
 	$(ENV)/bin/ruff check .
 	$(ENV)/bin/ruff format --check .
+	$(ENV)/bin/lint-imports
 	$(ENV)/bin/mypy
 
 format: install ## Format, and mend what the linter can

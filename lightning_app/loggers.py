@@ -191,33 +191,35 @@ def make_loggers(
             )
         )
     if wandb.enabled:
-        import wandb as wandb_package
-
-        # Neither the command line, nor the printed text, nor the code's place leaves the machine.
-        private = wandb_package.Settings(
-            console="off",
-            disable_code=True,
-            disable_git=True,
-            x_disable_meta=True,
-            x_disable_machine_info=True,
-            x_save_requirements=False,
-        )
-        loggers.append(
-            RedactingWandbLogger(
-                name=wandb.name or f"{run_dir.parent.name}-{run_dir.name}",
-                save_dir=run_dir,
-                id=wandb_id,
-                resume="allow",
-                project=wandb.project,
-                entity=wandb.entity,
-                group=wandb.group,
-                tags=wandb.tags,
-                notes=wandb.notes,
-                offline=wandb.offline,
-                settings=private,
-            )
-        )
+        loggers.append(_wandb_logger(run_dir, wandb, wandb_id))
     return loggers
+
+
+def _wandb_logger(run_dir: Path, given: WandbSettings, wandb_id: str | None) -> Logger:
+    import wandb
+
+    # Neither the command line, nor the printed text, nor the code's place leaves the machine.
+    private = wandb.Settings(
+        console="off",
+        disable_code=True,
+        disable_git=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+    return RedactingWandbLogger(
+        name=given.name or f"{run_dir.parent.name}-{run_dir.name}",
+        save_dir=run_dir,
+        id=wandb_id,
+        resume="allow",
+        project=given.project,
+        entity=given.entity,
+        group=given.group,
+        tags=given.tags,
+        notes=given.notes,
+        offline=given.offline,
+        settings=private,
+    )
 
 
 def new_wandb_id() -> str:

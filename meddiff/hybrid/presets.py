@@ -81,13 +81,3 @@ SUPERVISED_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Of `HybridFinetuneModule`, by `recipe`: the networks are those of pretraining, fine-tuning has a
 rate of its own and no warm-up."""
-
-LEDM_PRESETS: dict[str, dict[str, Any]] = {
-    name: {
-        **{key: value for key, value in network.items() if key != "dropout"},
-        "blocks": [5, 6, 7, 8, 12],
-        "noise_timesteps": [50, 150, 250],
-    }
-    for name, network in NETWORKS.items()
-}
-"""Of `LEDMModule`."""

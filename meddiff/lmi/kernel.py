@@ -24,12 +24,13 @@ def fused_map(
     """``local_mutual_information`` of images (B, 1, H, W), Parzen, without gradient."""
     x, y = x.float().contiguous(), y.float().contiguous()
     out = torch.empty_like(x)
-    (low_x, high_x), (low_y, high_y) = x.flatten(1).aminmax(dim=1), y.flatten(1).aminmax(dim=1)
+    ends = (end for image in (x, y) for end in image.flatten(1).aminmax(dim=1))
+    ranges = torch.stack([*ends], dim=1)
     height, width = x.shape[-2:]
     edge = max(16, triton.next_power_of_2(measure.bins + 1))
     with torch.cuda.device_of(x):
         largest_information[(x.numel(),)](
-            *(x, y, low_x, high_x, low_y, high_y, out, height, width),
+            *(x, y, ranges, out, height, width),
             *(measure.spacing, 0.5**0.5 / measure.bandwidth, FLAT * measure.bandwidth),
             PATCH=patch_size,
             SEARCH=search_size,
@@ -75,13 +76,44 @@ def patch(image, low, high, row, column, height, width, PATCH: tl.constexpr, SAM
 
 
 @triton.jit
+def kernels(grey, centres, scale, used):
+    """Parzen weights of each bin for each sample, 0 where a row or a sample is not used."""
+    distance = (grey[None, :] - centres[:, None]) * scale
+    return tl.where(used, tl.exp(-distance * distance), 0.0)
+
+
+@triton.jit
+def spread(grey, samples):
+    """How far apart the grey levels of a patch are."""
+    brightest = tl.max(tl.where(samples, grey, -float("inf")))
+    return brightest - tl.min(tl.where(samples, grey, float("inf")))
+
+
+@triton.jit
+def entropy(masses, logs, chosen, FAST: tl.constexpr):
+    """Bits of the chosen ones of non-negative masses m, with `logs` m log2 m."""
+    total = tl.sum(tl.where(chosen, masses, 0.0))
+    return log2(total, FAST) - tl.sum(tl.where(chosen, logs, 0.0)) / total
+
+
+@triton.jit
+def shared(joint, ones, hx, NORMALIZED: tl.constexpr, LEAST: tl.constexpr, FAST: tl.constexpr):
+    """Mutual information of a joint density whose row of ones holds the marginal of y."""
+    logs = joint * log2(joint, FAST)
+    hy = entropy(joint, logs, ones, FAST)
+    information = hx + hy - entropy(joint, logs, ones == 0, FAST)
+    if NORMALIZED:
+        both = hx + hy
+        information = tl.where(both >= LEAST, 2 * information / tl.maximum(both, LEAST), 0.0)
+        information = tl.minimum(information, 1.0)
+    return information
+
+
+@triton.jit
 def largest_information(
     x,
     y,
-    low_x,
-    high_x,
-    low_y,
-    high_y,
+    ranges,
     out,
     height,
     width,
@@ -102,8 +134,8 @@ def largest_information(
     pixel = tl.program_id(0).to(tl.int64)
     image, place = pixel // (height * width), (pixel % (height * width)).to(tl.int32)
     row, column = place // width, place % width
-    least_x, most_x = tl.load(low_x + image), tl.load(high_x + image)
-    least_y, most_y = tl.load(low_y + image), tl.load(high_y + image)
+    least_x, most_x = tl.load(ranges + 4 * image), tl.load(ranges + 4 * image + 1)
+    least_y, most_y = tl.load(ranges + 4 * image + 2), tl.load(ranges + 4 * image + 3)
     x += image * height * width
     y += image * height * width
     bins, samples = tl.arange(0, EDGE), tl.arange(0, SAMPLES) < PATCH * PATCH
@@ -111,34 +143,20 @@ def largest_information(
     centres = bins * spacing
 
     grey_x = patch(x, least_x, most_x, row, column, height, width, PATCH, SAMPLES)
-    distance = (grey_x[None, :] - centres[:, None]) * scale
-    kx = tl.where(used, tl.exp(-distance * distance), 0.0)
+    kx = kernels(grey_x, centres, scale, used)
     marginal = tl.sum(kx, 1)
-    total = tl.sum(marginal)
-    hx = log2(total, FAST) - tl.sum(marginal * log2(marginal, FAST)) / total
+    hx = entropy(marginal, marginal * log2(marginal, FAST), bins < BINS, FAST)
     # A row of ones past the last bin: the product's row there is the marginal of y.
     ones = (bins == BINS)[:, None]
     kx = tl.where(ones & samples[None, :], 1.0, kx)
-    darkest = tl.min(tl.where(samples, grey_x, float("inf")))
-    brightest = tl.max(tl.where(samples, grey_x, -float("inf")))
     # A patch of one grey level shares no information: nothing to search.
-    candidates = tl.where(brightest - darkest < flat, 0, SEARCH * SEARCH)
+    candidates = tl.where(spread(grey_x, samples) < flat, 0, SEARCH * SEARCH)
 
     best = 0.0
     for candidate in range(candidates):
         r, c = row + candidate // SEARCH - SEARCH // 2, column + candidate % SEARCH - SEARCH // 2
         grey_y = patch(y, least_y, most_y, r, c, height, width, PATCH, SAMPLES)
-        distance = (grey_y[None, :] - centres[:, None]) * scale
-        ky = tl.where(used, tl.exp(-distance * distance), 0.0)
+        ky = kernels(grey_y, centres, scale, used)
         joint = tl.dot(kx, tl.trans(ky), input_precision=PRECISION)
-        logs = joint * log2(joint, FAST)
-        all_y, all_xy = tl.sum(tl.where(ones, joint, 0.0)), tl.sum(tl.where(ones, 0.0, joint))
-        hy = log2(all_y, FAST) - tl.sum(tl.where(ones, logs, 0.0)) / all_y
-        hxy = log2(all_xy, FAST) - tl.sum(tl.where(ones, 0.0, logs)) / all_xy
-        information = hx + hy - hxy
-        if NORMALIZED:
-            both = hx + hy
-            information = tl.where(both >= LEAST, 2 * information / tl.maximum(both, LEAST), 0.0)
-            information = tl.minimum(information, 1.0)
-        best = tl.maximum(best, information)
+        best = tl.maximum(best, shared(joint, ones, hx, NORMALIZED, LEAST, FAST))
     tl.store(out + pixel, best)

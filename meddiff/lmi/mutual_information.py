@@ -85,11 +85,7 @@ def local_mutual_information(
         ValueError: shapes that differ, or an argument out of its range.
     """
     check_images(x, y)
-    for name, size in (("patch_size", patch_size), ("search_size", search_size)):
-        if size < 1 or size % 2 == 0:
-            raise ValueError(f"{name} must be odd and positive; got {size}")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be positive; got {chunk_size}")
+    check_sizes(patch_size, search_size, chunk_size)
     measure = Estimator(bins, bandwidth, normalized, estimator)
     with recorded(x, y) as gradient:
         # Kernels narrower than the bins are far apart vanish between them, which windows leave out.
@@ -147,6 +143,15 @@ def check_images(x: Tensor, y: Tensor) -> None:
     """Raises ValueError unless both are (B, 1, H, W) alike."""
     if x.ndim != 4 or x.shape[1] != 1 or x.shape != y.shape:
         raise ValueError(f"x and y must be (B, 1, H, W) alike; got {(*x.shape,)} and {(*y.shape,)}")
+
+
+def check_sizes(patch_size: int, search_size: int, chunk_size: int | None) -> None:
+    """Raises ValueError unless patches and neighbourhoods have a middle, and chunks pixels."""
+    for name, size in (("patch_size", patch_size), ("search_size", search_size)):
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"{name} must be odd and positive; got {size}")
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be positive; got {chunk_size}")
 
 
 def grey_levels(image: Tensor) -> Tensor:

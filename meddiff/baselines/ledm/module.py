@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from meddiff.baselines.ledm.classifier import classify_pixels, pixel_classifier
 from meddiff.baselines.ledm.features import DecoderFeatures, fingerprint
 from meddiff.baselines.ledm.pixels import LabelledPixels
+from meddiff.baselines.ledm.presets import LEDM_PRESETS
 from meddiff.core.checkpoint import LIVE, CheckpointError
 from meddiff.core.precision import full_precision
 from meddiff.core.protocols import ProvidesLabelled
 from meddiff.core.randomness import mix
 from meddiff.core.segmenter import Segmenter
 from meddiff.core.start import StartsFrom
-from meddiff.hybrid.presets import LEDM_PRESETS
 from meddiff.networks import ADMModule, adm_unet
 from meddiff.networks.adm_start import load_backbone, read_start
 
