@@ -15,9 +15,11 @@ HEADING = re.compile(r"#{2,} (\d+(?:\.\d+)+|\d+[a-z]?)\.? ")
 ITEM = re.compile(r"(\d+)\. ")
 BREAK = re.compile(r"\n[ \t]*(?:#+|>)?[ \t]*")  # of a comment or a quotation too
 SECTION = r"(?:\d+(?:\.\d+)+|\d+[a-z](?:-\d+)?)(?![\w-])"
+SECTIONS = rf",? (?:sections? )?{SECTION}(?:(?:,| and|, and) {SECTION})*"
+LONE = r" \d+(?=[):;]|\.(?!\d)|$)"
 CITATION = re.compile(
     r"(?P<before>[\w./-]*)papers/(?P<name>[\w-]+)\.md[`)]*"
-    rf"(?P<sections>,? (?:sections? )?{SECTION}(?:(?:,| and|, and) {SECTION})*| \d+(?![\w.,-]))?"
+    rf"(?P<sections>{SECTIONS}|{LONE})?"
 )
 
 
@@ -119,6 +121,7 @@ def tree(root: Path, cited: str, file: str = "meddiff/loss.py") -> list[str]:
         "# `docs/papers/hybrid.md` 2a, 2b, and 2a-1: 20 / 10 / 10",
         "# docs/papers/hybrid.md 0.3.1 and 2a-1.",
         "# of docs/papers/hybrid.md 2.",
+        "# Of the paper (docs/papers/hybrid.md) 20 labels.",
         'class Loss:\n    """Facts 1 to 4 of docs/papers/hybrid.md\n    2a,\n    2b."""',
         "key: 1  # docs/papers/hybrid.md\n        # 2a-1",
         "# https://example.org/meddiff/blob/main/docs/papers/hybrid.md",
@@ -136,6 +139,7 @@ def test_what_can_be_followed_passes(tmp_path: Path, cited: str) -> None:
         ('"""The loss (docs/papers/other.md 2a)."""', "no docs/papers/other.md"),
         ('"""The loss (docs/papers/hybrid.md 2c)."""', "no 2c"),
         ('"""The loss (docs/papers/hybrid.md 3)."""', "no 3"),
+        ("# of docs/papers/hybrid.md 3.", "no 3"),
         ("# docs/papers/hybrid.md 2a, 2a-2 and 2b", "no 2a-2"),
         ("# docs/papers/hybrid.md 2a and\n# 0.3.2", "no 0.3.2"),
         (
