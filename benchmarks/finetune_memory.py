@@ -5,49 +5,39 @@
 
 On a CPU the peak of the process above where it stood without the network is measured for batches of
 one and two images, each in a fresh child process, in one training step with AdamW's moments in
-memory, and extrapolated linearly to ``--batch``. Weights, gradients and moments are in it.
+memory, and extrapolated linearly to `--batch`. Weights, gradients and moments are in it.
 
-Prints a table and, last, one JSON line: ``ratio`` is plain over checkpointed memory.
+Prints a table and, last, one JSON line: `ratio` is plain over checkpointed memory.
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
+from functools import partial
 
-import psutil
 import torch
 
+from measuring import peak_of, peak_of_a_child, print_line
 from meddiff import HybridFinetuneModule
 
-GIB = 2**30
+MIB_IN_GIB = 1024
 
 
 def main() -> None:
     """Measures and prints."""
     options = arguments()
     if options.measure is not None:
-        print(peak(options))
+        print(peak_of(partial(train_a_step, options), options.device))
         return
-    found = {}
-    for checkpointing in (False, True):
-        if options.device == "cuda":
-            found[checkpointing] = of_a_child(checkpointing, options.batch)
-            continue
-        one, two = (of_a_child(checkpointing, batch) for batch in (1, 2))
-        found[checkpointing] = one + (two - one) * (options.batch - 1)
-        print(f"checkpointing {checkpointing}: {one / GIB:.2f} and {two / GIB:.2f} GiB measured")
-    print(f"batch {options.batch}: {found[False] / GIB:.1f} GiB, checkpointed", end=" ")
-    print(f"{found[True] / GIB:.1f} GiB")
-    line = {
-        "name": f"finetune_memory/batch{options.batch}_{options.pixels}",
-        "ratio": round(found[False] / found[True], 3),
-        "peak_mb": round(found[True] / 2**20),
-        "plain_peak_mb": round(found[False] / 2**20),
-        "device": "cpu" if options.device == "cpu" else torch.cuda.get_device_name(),
+    plain = peak_in_mib(options)
+    checkpointed = peak_in_mib(options, "--checkpointing")
+    print(f"batch {options.batch}: {plain / MIB_IN_GIB:.1f} GiB, checkpointed", end=" ")
+    print(f"{checkpointed / MIB_IN_GIB:.1f} GiB")
+    figures = {
+        "ratio": round(plain / checkpointed, 3),
+        "peak_mb": round(checkpointed),
+        "plain_peak_mb": round(plain),
     }
-    print(json.dumps(line))
+    name = f"finetune_memory/batch{options.batch}_{options.pixels}"
+    print_line(name, options.device, figures)
 
 
 def arguments() -> argparse.Namespace:
@@ -62,17 +52,18 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def of_a_child(checkpointing: bool, batch: int) -> int:
-    """``peak`` in a process of its own, in bytes."""
-    command = [sys.executable, *sys.argv, "--measure", str(batch)]
-    command += ["--checkpointing"] if checkpointing else []
-    child = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(child.stdout.split()[-1])
+def peak_in_mib(options: argparse.Namespace, *arguments: str) -> float:
+    """The peak of `train_a_step` at the whole batch; on a CPU extrapolated."""
+    if options.device == "cuda":
+        return peak_of_a_child("--measure", str(options.batch), *arguments)
+    one, two = (peak_of_a_child("--measure", batch, *arguments) for batch in ("1", "2"))
+    named = " ".join(arguments) or "plain"
+    print(f"{named}: {one / MIB_IN_GIB:.2f} and {two / MIB_IN_GIB:.2f} GiB measured")
+    return one + (two - one) * (int(options.batch) - 1)
 
 
-def peak(options: argparse.Namespace) -> int:
-    """Bytes at the peak of a training step."""
-    before = psutil.Process().memory_info().rss
+def train_a_step(options: argparse.Namespace) -> None:
+    """One step of fine-tuning, everything that it holds made on the way."""
     module = HybridFinetuneModule(
         preset=options.preset,
         image_size=options.pixels,
@@ -89,9 +80,6 @@ def peak(options: argparse.Namespace) -> int:
     optimizer.step()  # makes the moments
     module.loss(batch).backward()
     optimizer.step()
-    if options.device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
 
 
 if __name__ == "__main__":

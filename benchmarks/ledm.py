@@ -3,34 +3,31 @@
     python benchmarks/ledm.py                                      # paper's network, 256 pixels
     python benchmarks/ledm.py --preset small --pixels 64           # seconds
 
-Ours is ``LabelledPixels``: features computed once into a memory-mapped fp16 cache, then epochs of
+Ours is `LabelledPixels`: features computed once into a memory-mapped fp16 cache, then epochs of
 pixel batches over all images. The plain loop computes the features of each image anew in every
 epoch, upsamples them and trains on that image's pixels. Both train the same classifier by the same
 optimiser on as many pixels and alternate, epoch by epoch, inside one process. Both are linear in
-the number of images, so the ratio is measured on a few of them (``--images``).
+the number of images, so the ratio is measured on a few of them (`--images`).
 
-Prints a table and, last, one JSON line a measurement: ``ledm/epoch`` is one epoch each (the cache
-is there), ``ledm/fit`` five epochs (the least by the stop rule), the making of the cache in
-ours. ``peak_mb`` is the peak of ours with 20 images (``--images-in-memory``) above the network's
+Prints a table and, last, one JSON line a measurement: `ledm/epoch` is one epoch each (the cache
+is there), `ledm/fit` five epochs (the least by the stop rule), the making of the cache in
+ours. `peak_mb` is the peak of ours with 20 images (`--images-in-memory`) above the network's
 weights in a fresh child process: one making of the cache and 200 iterations.
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
-import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from measuring import now, peak_of, peak_of_a_child, print_line, seconds
 from meddiff import LEDMModule
 from meddiff.baselines.ledm.features import upsampled
 from meddiff.baselines.ledm.pixels import LabelledPixels
@@ -43,10 +40,13 @@ ITERATIONS_FOR_MEMORY = 200
 def main() -> None:
     """Measures and prints."""
     options = arguments()
+    peak = 0.0 if options.memory_only else peak_of_a_child("--memory-only")
     torch.manual_seed(0)
     module = LEDMModule(preset=options.preset, image_size=options.pixels).to(options.device)
     if options.memory_only:
-        print(peak_memory(module, options.images_in_memory) / 2**20)
+        items = random_items(options.images_in_memory, options.pixels)
+        # On a GPU too it is the process that holds the cache.
+        print(peak_of(partial(train_shortly, module, items), "cpu"))
         return
     items = random_items(options.images, options.pixels)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,28 +55,25 @@ def main() -> None:
         making = now() - started
         rounds = []
         for number in range(options.rounds):
-            ours = timed(train(module, ours_epoch(module, pixels, number)))
-            plain = timed(train(module, plain_epoch(module, items)))
+            ours = seconds(partial(train, module, ours_epoch(module, pixels, number)))
+            plain = seconds(partial(train, module, plain_epoch(module, items)))
             rounds.append((ours, plain))
             print(
                 f"epoch {number}: ours {ours:.2f} s, recomputing {plain:.2f} s, {plain / ours:.2f}"
             )
     print(f"making the cache of {options.images} images: {making:.2f} s")
     ours, plain = median(r[0] for r in rounds), median(r[1] for r in rounds)
-    peak = peak_of_a_child()
     for name, ours_s, plain_s in (
         ("epoch", ours, plain),
         ("fit", making + EPOCHS * ours, EPOCHS * plain),
     ):
-        line = {
-            "name": f"ledm/{name}_{options.pixels}",
+        figures = {
             "ratio": round(plain_s / ours_s, 3),
             "ours_s": round(ours_s, 3),
             "plain_s": round(plain_s, 3),
             "peak_mb": round(peak),
-            "device": device_name(options.device),
         }
-        print(json.dumps(line))
+        print_line(f"ledm/{name}_{options.pixels}", options.device, figures)
 
 
 def arguments() -> argparse.Namespace:
@@ -104,7 +101,7 @@ def random_items(num: int, pixels: int) -> list[dict[str, Tensor]]:
 
 
 def labelled(module: LEDMModule, items: list[dict[str, Tensor]], folder: str) -> LabelledPixels:
-    """The cache, as ``LEDMModule`` makes it."""
+    """The cache, as `LEDMModule` makes it."""
     return LabelledPixels(
         items,
         lambda image: module.features(image.to(module.device)),
@@ -136,8 +133,8 @@ def plain_epoch(
             yield vectors[batch], labels[batch]
 
 
-def train(module: LEDMModule, batches: Batches) -> Iterator[None]:
-    """One iteration of the classifier at each step."""
+def train(module: LEDMModule, batches: Batches) -> None:
+    """One iteration of the classifier a batch."""
     module.classifier.train()
     optimizer = module.configure_optimizers()
     for x, y in batches:
@@ -146,49 +143,13 @@ def train(module: LEDMModule, batches: Batches) -> Iterator[None]:
         loss.backward()
         optimizer.step()
         loss.item()
-        yield
 
 
-def timed(steps: Iterator[None]) -> float:
-    """Seconds of all steps."""
-    started = now()
-    for _ in steps:
-        pass
-    return now() - started
-
-
-def peak_memory(module: LEDMModule, images: int) -> int:
-    """Bytes at the peak of the process above where it stood with the network."""
-    items = random_items(images, module.hparams["image_size"])
-    before = psutil.Process().memory_info().rss
+def train_shortly(module: LEDMModule, items: list[dict[str, Tensor]]) -> None:
+    """The making of the cache and some iterations."""
     with tempfile.TemporaryDirectory() as folder:
         pixels = labelled(module, items, folder)
-        steps = train(module, ours_epoch(module, pixels, 0))
-        for _ in zip(range(ITERATIONS_FOR_MEMORY), steps, strict=False):
-            pass
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
-
-
-def peak_of_a_child() -> float:
-    """``peak_memory`` in a process of its own, in MiB."""
-    child = subprocess.run(
-        [sys.executable, *sys.argv, "--memory-only"], capture_output=True, text=True, check=True
-    )
-    return float(child.stdout.split()[-1])
-
-
-def device_name(device: str) -> str:
-    """The GPU's name, or the number of threads of the CPU."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return f"cpu, {torch.get_num_threads()} threads"
-
-
-def now() -> float:
-    """Seconds, once the device has done what it was asked to."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+        train(module, islice(ours_epoch(module, pixels, 0), ITERATIONS_FOR_MEMORY))
 
 
 if __name__ == "__main__":

@@ -10,27 +10,22 @@ process and must agree within 1e-5, else the exit status is 1. Ours depends on w
 show, so three pairs are timed: an image (an ellipse with soft stripes on black, as a brain slice)
 with its noisy version, with itself, and two images of uniform noise, for which no pixel is cheap.
 
-Prints a table and, last, one JSON line a measurement: ``lmi/direct_<pixels>`` is the first pair;
-``ours_s`` and ``plain_s`` are of one batch, the best of all rounds; ``peak_mb`` is the peak of ours
-for a batch of 4 above its inputs in a fresh child process. On a GPU ``lmi/share_of_unet_<pixels>``
+Prints a table and, last, one JSON line a measurement: `lmi/direct_<pixels>` is the first pair;
+`ours_s` and `plain_s` are of one batch, the best of all rounds; `peak_mb` is the peak of ours
+for a batch of 4 above its inputs in a fresh child process. On a GPU `lmi/share_of_unet_<pixels>`
 too: one forward pass of the paper's score network (plain) over one cross map (ours), each step of a
 translation being one of each.
 """
 
 import argparse
-import json
-import resource
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 
-import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from measuring import peak_of, peak_of_a_child, print_line, seconds
 from meddiff.lmi import local_mutual_information
 from meddiff.lmi.estimators import Estimator
 from meddiff.networks import adm_unet
@@ -46,10 +41,9 @@ def main() -> None:
     options = arguments()
     torch.manual_seed(0)
     if options.memory_only:
-        print(peak_memory(options) / 2**20)
+        print(peak_memory(options))
         return
-    # First: Linux lets a child begin with the peak that its parent had.
-    peak = peak_of_a_child()
+    peak = peak_of_a_child("--memory-only")
     pairs = image_pairs(options.batch, options.pixels, options.device)
     lines, worst = [], 0.0
     for name, (x, y) in pairs.items():
@@ -65,10 +59,9 @@ def main() -> None:
     found = {f"lmi/direct_{options.pixels}": {**lines[0], "peak_mb": peak}}
     if options.device == "cuda":
         found[f"lmi/share_of_unet_{options.pixels}"] = share_of_unet(options.pixels)
-    device = device_name(options.device)
     for name, figures in found.items():
-        line = {key: float(f"{value:.4g}") for key, value in figures.items()}
-        print(json.dumps({"name": name, **line, "device": device}))
+        rounded = {key: float(f"{value:.4g}") for key, value in figures.items()}
+        print_line(name, options.device, rounded)
     sys.exit(worst > TOLERANCE)
 
 
@@ -147,45 +140,12 @@ def peak_memory(options: argparse.Namespace) -> int:
     pairs = image_pairs(BATCH_FOR_MEMORY, options.pixels, options.device)
     # What libraries take at their first call is no part of it.
     local_mutual_information(*image_pairs(1, 8, options.device)["noise"])
-    if options.device == "cuda":
-        before = torch.cuda.memory_allocated()
+
+    def all_maps() -> None:
         for x, y in pairs.values():
             local_mutual_information(x, y)
-        return int(torch.cuda.max_memory_allocated() - before)
-    held = psutil.Process().memory_info().rss
-    for x, y in pairs.values():
-        local_mutual_information(x, y)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(max(0, peak - held))
 
-
-def peak_of_a_child() -> float:
-    """``peak_memory`` in a process of its own, in MiB."""
-    child = subprocess.run(
-        [sys.executable, *sys.argv, "--memory-only"], capture_output=True, text=True, check=True
-    )
-    return float(child.stdout.split()[-1])
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Of one run, until the device has done it."""
-    started = now()
-    work()
-    return now() - started
-
-
-def device_name(device: str) -> str:
-    """The GPU's name, or the number of threads of the CPU."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return f"cpu, {torch.get_num_threads()} threads"
-
-
-def now() -> float:
-    """Seconds, once the device has done what it was asked to."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    return peak_of(all_maps, options.device)
 
 
 if __name__ == "__main__":

@@ -3,25 +3,20 @@
     python benchmarks/train_step.py --method hybrid                    # two cores, small preset
     python benchmarks/train_step.py --method hybrid --hardware h100    # one GPU, paper's network
 
-Ours is ``Trainer.fit`` with the settings of ``configs/hardware/<hardware>.yaml`` (gradient
+Ours is `Trainer.fit` with the settings of `configs/hardware/<hardware>.yaml` (gradient
 accumulation aside) and the standing callbacks that work at every step. The plain loop is diffusers'
-recipe for unconditional training: float32, AdamW, clipping at 1.0, its EMAModel, ``.item()`` of the
+recipe for unconditional training: float32, AdamW, clipping at 1.0, its EMAModel, `.item()` of the
 loss at each step; it adds the method's mask term, so that both do the same work. Both see the same
 batches and alternate inside one process: after each round of ours a callback runs a round of the
 plain loop while the clock of ours stands still.
 
-Prints a table and, last, one JSON line. ``ratio`` is plain_s / ours_s (seconds a step, each the
-median of the rounds). ``peak_mb`` is the peak of ours above its weights and batches in a fresh
+Prints a table and, last, one JSON line. `ratio` is plain_s / ours_s (seconds a step, each the
+median of the rounds). `peak_mb` is the peak of ours above its weights and batches in a fresh
 child process: of the GPU's allocator, on a CPU of the process.
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from copy import deepcopy
 from itertools import cycle
@@ -29,7 +24,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -40,6 +34,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks import EMACallback, NonFiniteGuard, Performance, Throughput
+from measuring import now, peak_of, peak_of_a_child, print_line
 from meddiff import HybridDiffusionModule
 
 Batch = dict[str, Tensor]
@@ -54,6 +49,7 @@ WARMUP = 3
 def main() -> None:
     """Measures and prints."""
     options = arguments()
+    peak = 0.0 if options.memory_only else peak_of_a_child("--memory-only")
     overlay = yaml.safe_load((CONFIGS / f"{options.hardware}.yaml").read_text(encoding="utf-8"))
     data = overlay["data"]["init_args"]
     pixels = options.pixels or data.get("image_size", 256)
@@ -62,7 +58,7 @@ def main() -> None:
     module = HybridDiffusionModule(preset=preset, image_size=pixels)
     batches = [random_batch(options.batch or data["batch_size"], pixels) for _ in range(4)]
     if options.memory_only:
-        print(peak_memory(module, batches, overlay, options.device) / 2**20)
+        print(peak_memory(module, batches, overlay, options.device))
         return
     rounds = Rounds(plain_step(deepcopy(module), batches, options.device), options.steps)
     fit(module, batches, overlay, options.device, WARMUP + options.rounds * options.steps, rounds)
@@ -71,18 +67,13 @@ def main() -> None:
     if options.device == "cuda":
         share = training_flop(module, pixels) * len(batches[0]["image"]) / ours / BF16_PEAK
         print(f"{share:.1%} of the bf16 peak of {BF16_PEAK / 1e12:.0f} TFLOP/s")
-    print(
-        json.dumps(
-            {
-                "name": f"train_step/{options.method}_{pixels}",
-                "ratio": round(plain / ours, 3),
-                "ours_s": round(ours, 5),
-                "plain_s": round(plain, 5),
-                "peak_mb": round(peak_of_a_child()),
-                "device": device_name(options.device),
-            }
-        )
-    )
+    figures = {
+        "ratio": round(plain / ours, 3),
+        "ours_s": round(ours, 5),
+        "plain_s": round(plain, 5),
+        "peak_mb": round(peak),
+    }
+    print_line(f"train_step/{options.method}_{pixels}", options.device, figures)
 
 
 def arguments() -> argparse.Namespace:
@@ -160,7 +151,7 @@ def fit(
     steps: int,
     *last: Callback,
 ) -> None:
-    """Trains for ``steps`` in one epoch, as the command would."""
+    """Trains for `steps` in one epoch, as the command would."""
     settings = overlay["trainer"]
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
@@ -189,7 +180,7 @@ def fit(
 def plain_step(
     module: HybridDiffusionModule, batches: list[Batch], device: str
 ) -> Callable[[], None]:
-    """A step of diffusers' unconditional recipe (``prediction_type: sample``) as a function."""
+    """A step of diffusers' unconditional recipe (`prediction_type: sample`) as a function."""
     from diffusers import DDPMScheduler
     from diffusers.optimization import get_constant_schedule_with_warmup
     from diffusers.training_utils import EMAModel
@@ -232,21 +223,12 @@ def peak_memory(
     module: LightningModule, batches: list[Batch], overlay: dict[str, Any], device: str
 ) -> int:
     """Bytes at the peak of a few steps above weights and batches."""
+    peak = peak_of(lambda: fit(module, batches, overlay, device, WARMUP), device)
     if device == "cpu":
-        before = psutil.Process().memory_info().rss
-        fit(module, batches, overlay, device, WARMUP)
-        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+        return peak
+    # Both come to the GPU in the fit.
     weights = sum(parameter.nbytes for parameter in module.parameters())
-    fit(module, batches, overlay, device, WARMUP)
-    return torch.cuda.max_memory_allocated() - weights - sum(v.nbytes for v in batches[0].values())
-
-
-def peak_of_a_child() -> float:
-    """``peak_memory`` in a process of its own, in MiB."""
-    child = subprocess.run(
-        [sys.executable, *sys.argv, "--memory-only"], capture_output=True, text=True, check=True
-    )
-    return float(child.stdout.split()[-1])
+    return peak - weights - sum(value.nbytes for value in batches[0].values())
 
 
 def training_flop(module: HybridDiffusionModule, pixels: int) -> int:
@@ -262,20 +244,6 @@ def print_table(rounds: Rounds) -> None:
     print(f"{'round':>5} {'ours s':>9} {'plain s':>9} {'ratio':>6}")
     for number, row in enumerate(zip(rounds.ours, rounds.plain, rounds.ratios, strict=True), 1):
         print("{:>5} {:>9.4f} {:>9.4f} {:>6.2f}".format(number, *row))
-
-
-def device_name(device: str) -> str:
-    """The GPU's name, or the number of threads of the CPU."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return f"cpu, {torch.get_num_threads()} threads"
-
-
-def now() -> float:
-    """Seconds, once the device has done what it was asked to."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 if __name__ == "__main__":
