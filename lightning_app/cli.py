@@ -83,6 +83,10 @@ def _dispatch(args: list[str], *, in_process: bool) -> int:
 
         print(f"meddiff {version('meddiff')}")
         return 0
+    if command in (*TRAINING, *TOOLS):
+        from lightning_app.import_path import require_own_packages
+
+        require_own_packages()
     if command in TRAINING:
         from lightning_app.training import run
 

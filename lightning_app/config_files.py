@@ -39,6 +39,19 @@ class Given:
         values = [value for option, value in _options(self.args) if option == f"--{name}"]
         return values[-1] if values else None
 
+    def value(self, name: str) -> Any:
+        """The value that was given last for a dotted key, by an option or in a file, or None."""
+        option = self.option(name)
+        if option is not None:
+            return option
+        for content in reversed(self.contents):
+            value: Any = content
+            for key in name.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None:
+                return value
+        return None
+
     def given_keys(self) -> Iterator[tuple[str, str]]:
         """All keys that were given, each with where."""
         for path, content in zip(self.files, self.contents, strict=True):

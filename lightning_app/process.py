@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -66,8 +67,8 @@ def _torchrun_job() -> str:
 
 @contextmanager
 def left_as_found() -> Iterator[None]:
-    """Puts back what a run changes in its process: environment, signal handlers, torch's flags."""
-    environment = dict(os.environ)
+    """Puts back what a run changes in its process: environment, path, signals, torch's flags."""
+    environment, path = dict(os.environ), list(sys.path)
     main_thread = threading.current_thread() is threading.main_thread()
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if main_thread else ()
     handlers = {number: signal.getsignal(number) for number in signals}
@@ -81,6 +82,7 @@ def left_as_found() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(environment)
+        sys.path[:] = path
         for number, handler in handlers.items():
             signal.signal(number, handler)
         torch.set_float32_matmul_precision(precision)

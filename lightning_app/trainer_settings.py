@@ -1,5 +1,6 @@
 """Trainer settings that a hardware overlay makes for all modules, fitted to the module at hand."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -9,18 +10,46 @@ from lightning_app.errors import UsageError
 from meddiff.core.protocols import DeclaresHalfPrecision
 
 
-def precision_for(module: LightningModule, asked: Any) -> Any:
-    """The precision, or float32 where the module does not bear fp16.
+def fitted_settings(
+    module: LightningModule, asked: Mapping[str, Any], *, tell: bool
+) -> dict[str, Any]:
+    """Precision, accumulation and interval of validation, as the module can use them.
+
+    Args:
+        module: The module of the run.
+        asked: The arguments of the Trainer that were asked for.
+        tell: Whether to say that an interval is not used.
 
     Raises:
-        UsageError: Where images and weights themselves would be rounded, beyond what any bears.
+        UsageError: If the precision would round images and weights themselves.
+    """
+    return {
+        "precision": precision_for(module, asked.get("precision")),
+        "accumulate_grad_batches": accumulation_for(module, asked.get("accumulate_grad_batches")),
+        "val_check_interval": validation_interval(
+            asked.get("val_check_interval"), asked.get("check_val_every_n_epoch"), tell=tell
+        ),
+    }
+
+
+def as_list(value: Any, kind: type) -> list[Any]:
+    """A Trainer argument that may be one, several or, as a bool or None, none."""
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if isinstance(item, kind) and not isinstance(item, bool | None)]
+
+
+def precision_for(module: LightningModule, asked: Any) -> Any:
+    """The precision, or float32 where the module cannot take fp16.
+
+    Raises:
+        UsageError: If images and weights themselves would be rounded, which no module can take.
     """
     if str(asked) in ("16-true", "bf16-true"):
         mixed = str(asked).replace("true", "mixed")
         raise UsageError(f"trainer.precision: {asked} is not supported; give {mixed}")
     half = str(asked) in ("16", "16-mixed")
     if half and isinstance(module, DeclaresHalfPrecision) and not module.supports_fp16:
-        rank_zero_info(f"precision: {type(module).__name__} does not bear {asked}; 32-true is used")
+        rank_zero_info(f"precision: {type(module).__name__} cannot take {asked}; 32-true is used")
         return "32-true"
     return asked
 

@@ -19,6 +19,7 @@ import meddiff  # noqa: F401  (likewise)
 from callbacks import AtomicCheckpointIO
 from lightning_app.config_files import LINKED, check_links, check_sections, read_given
 from lightning_app.errors import UsageError
+from lightning_app.import_path import append_working_directory
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
 from lightning_app.parser import (
     BASES,
@@ -40,11 +41,7 @@ from lightning_app.resume import (
 )
 from lightning_app.run_directory import config_name, is_run_directory, newest_config_file
 from lightning_app.session import Session, SessionCallback
-from lightning_app.trainer_settings import (
-    accumulation_for,
-    precision_for,
-    validation_interval,
-)
+from lightning_app.trainer_settings import as_list, fitted_settings
 from meddiff.core.checkpoint import check_identity, find_checkpoint, read_checkpoint
 
 # Their order is the order in which they are called: metrics are logged before `best` looks at
@@ -79,6 +76,7 @@ def run(args: list[str], *, in_process: bool = False) -> int:
         The exit status.
     """
     with left_as_found(), quiet(), ExitStack() as stack:
+        append_working_directory()
         MedDiffCLI(args, stack, in_process=in_process)
     return 0
 
@@ -198,11 +196,11 @@ class MedDiffCLI(LightningCLI):
         prefer = ("last", "best") if self.subcommand == "fit" else ("best", "last")
         checkpoint = self._read(find_checkpoint(str(config.ckpt_path), prefer))
         class_path = config.model.class_path
-        preset = self._given.option("model.init_args.preset") or _last(
-            self._given.contents, "model", "init_args", "preset"
-        )
         base = remembered_config(
-            checkpoint, class_path, arguments_of(class_path, LightningModule), preset
+            checkpoint,
+            class_path,
+            arguments_of(class_path, LightningModule),
+            self._given.value("model.init_args.preset"),
         )
         remembered = base.get("init_args", {})
         linked = {key: remembered.pop(key) for key in LINKED if key in remembered}
@@ -301,19 +299,11 @@ class MedDiffCLI(LightningCLI):
         )
         settings = {
             "default_root_dir": str(directory),
-            "logger": [*loggers, *_as_list(trainer.get("logger"), Logger)],
-            "plugins": [*_as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
-            "precision": precision_for(self.model, trainer.get("precision")),
-            "accumulate_grad_batches": accumulation_for(
-                self.model, trainer.get("accumulate_grad_batches")
-            ),
-            "val_check_interval": validation_interval(
-                trainer.get("val_check_interval"),
-                trainer.get("check_val_every_n_epoch"),
-                tell=self.subcommand == "fit",
-            ),
+            **fitted_settings(self.model, trainer, tell=self.subcommand == "fit"),
+            "logger": [*loggers, *as_list(trainer.get("logger"), Logger)],
+            "plugins": [*as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
             "callbacks": [
-                *_as_list(trainer.get("callbacks"), object),
+                *as_list(trainer.get("callbacks"), object),
                 GivenLearningRate(),
                 SessionCallback(self._session, self._resolved()),
             ],
@@ -352,20 +342,3 @@ class MedDiffCLI(LightningCLI):
     def _resolved(self) -> dict[str, Any]:
         content: dict[str, Any] = yaml.safe_load(self._dump())
         return content
-
-
-def _as_list(value: Any, kind: type) -> list[Any]:
-    """A Trainer argument that may be one, several or, as a bool or None, none."""
-    values = value if isinstance(value, list) else [value]
-    return [item for item in values if isinstance(item, kind) and not isinstance(item, bool | None)]
-
-
-def _last(contents: list[dict[str, Any]], *keys: str) -> Any:
-    """The value that the last config with these keys has for them."""
-    for content in reversed(contents):
-        value: Any = content
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            return value
-    return None

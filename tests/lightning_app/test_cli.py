@@ -111,11 +111,12 @@ def test_doctor_lists_the_encoders_whose_weights_are_here(
 
 
 def test_a_run_leaves_the_process_as_it_was(toy: Command) -> None:
-    argv, environment = list(sys.argv), dict(os.environ)
+    argv, environment, path = list(sys.argv), dict(os.environ), list(sys.path)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     handlers = [signal.getsignal(number) for number in numbers]
     assert toy("fit", "--trainer.max_steps", "1", "--trainer.deterministic", "true") == 0
     assert sys.argv == argv
+    assert sys.path == path
     assert dict(os.environ) == environment
     assert [signal.getsignal(number) for number in numbers] == handlers
     assert not torch.are_deterministic_algorithms_enabled()

@@ -122,7 +122,7 @@ def test_fp16_is_replaced_where_the_module_cannot_bear_it(
 ) -> None:
     # On a CPU 16-mixed itself would be an error.
     assert toy("fit", "--trainer.max_steps", "1", "--trainer.precision", "16-mixed") == 0
-    assert caplog.text.count("ToyModule does not bear 16-mixed; 32-true is used") == 1
+    assert caplog.text.count("ToyModule cannot take 16-mixed; 32-true is used") == 1
 
 
 def test_a_users_own_callback_and_logger_go_along(toy: Command, toy_runs: Runs) -> None:
