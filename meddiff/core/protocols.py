@@ -82,7 +82,7 @@ class ProvidesReference(Protocol):
 
 @runtime_checkable
 class DeclaresHalfPrecision(Protocol):
-    """A module that says whether its networks bear fp16 with a gradient scaler."""
+    """A module that says whether its networks can take fp16 with a gradient scaler."""
 
     @property
     def supports_fp16(self) -> bool:

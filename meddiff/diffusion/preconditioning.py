@@ -9,7 +9,7 @@ from meddiff.core.precision import float32
 Preconditioning: TypeAlias = Literal["none", "edm"]
 
 SIGMA_DATA = 0.5
-"""Spread of the data that ``edm`` reckons with, of images in [0, 1] about 0."""
+"""Spread of the data that `edm` assumes, of images in [0, 1] about 0."""
 
 
 class EpsilonOutput:
