@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lightning_app.errors import UsageError, describe
-from lightning_app.table.spec import TAKERS, Args, Table, known, read_table
+from lightning_app.table.definition import TAKERS, Args, Table, known, read_table
 from lightning_app.tools import ToolParser
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _plan(options: Namespace) -> Plan:
     rows = tuple(int(known(word, numbers, "--rows")) for word in _words(options.rows))
     sets = _sets(table, options.set)
 
-    from lightning_app.table.data import data_root
+    from lightning_app.table.data_root import data_root
     from lightning_app.table.plan import Asked, make_plan
 
     name = Path(options.data).absolute().name if options.data else "phantoms"

@@ -14,7 +14,7 @@ from lightning_app.config_files import find_config, read_yaml
 from lightning_app.errors import UsageError
 from lightning_app.parser import class_named
 from lightning_app.table.encoders import WEIGHTS, encoder_of, held
-from lightning_app.table.spec import Args, Column, Row, Table
+from lightning_app.table.definition import Args, Column, Row, Table
 
 ROOT = "data.init_args.root"
 

@@ -15,7 +15,7 @@ from lightning_app.table.encoders import in_short, shown
 from lightning_app.table.pictures import draw_column
 from lightning_app.table.plan import Job, Plan
 from lightning_app.table.records import Record, Records, held, write_text
-from lightning_app.table.spec import Row
+from lightning_app.table.definition import Row
 
 _WITHOUT = "no ImageNet weights held, started from random ones"
 

@@ -5,7 +5,7 @@ import pytest
 from lightning_app.errors import UsageError
 from lightning_app.table import encoders, plan
 from lightning_app.table.plan import Asked, make_plan, merged, present_columns
-from lightning_app.table.spec import read_table
+from lightning_app.table.definition import read_table
 from tests.lightning_app.table.toys import option, plan_of
 
 

@@ -16,7 +16,7 @@ from lightning_app import cli
 from lightning_app.table.__main__ import main
 from lightning_app.table.launch import environment
 from lightning_app.table.records import Records
-from lightning_app.table.spec import read_table
+from lightning_app.table.definition import read_table
 from lightning_app.table.worker import Worker
 from tests.lightning_app.table.toys import FIGURES, HERE, plan_of
 
@@ -168,11 +168,11 @@ def test_mistakes_are_told_in_a_few_lines(
 def test_phantoms_are_written_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    from lightning_app.table.data import data_root
+    from lightning_app.table.data_root import data_root
 
     written: list[str] = []
     monkeypatch.setattr(
-        "lightning_app.table.data.write_phantom",
+        "lightning_app.table.data_root.write_phantom",
         lambda name, *args, **options: written.append(name),
     )
     table, out = read_table("toy.yaml"), folder / "out"

@@ -6,7 +6,7 @@ from pathlib import Path
 from data_modules.registry import write_phantom
 from lightning_app.errors import UsageError
 from lightning_app.table.records import held, write_text
-from lightning_app.table.spec import Table
+from lightning_app.table.definition import Table
 
 
 def data_root(table: Table, given: str | None, out: Path, num: int) -> Path:
