@@ -48,8 +48,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, or 2 for a mistake in what was given (it is printed, in a few lines),
-        1 where `check` found problems or a job of `table` failed, 143 where the run was stopped by its scheduler. Errors
-        that are nobody's mistake but ours are raised.
+        1 if `check` found problems or a job of `table` failed, 143 if the run was stopped by its
+        scheduler. Errors that are nobody's mistake but ours are raised.
     """
     given = list(sys.argv[1:] if args is None else args)
     with _argv(given, replaced=args is not None):

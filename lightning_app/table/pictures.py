@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from callbacks.files import atomic_write
 
 _LABEL, _GAP, _FONT = 300, 8, 15
-_COLUMNS = 34  # of that font in a label
+_COLUMNS = 36  # of that font in a label
 _PADDING = 2  # of callbacks.pictures.grid_of
 _SMALLEST_LINE = 64
 
