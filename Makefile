@@ -16,8 +16,9 @@ DEMO_STEPS ?= 300
 
 SCALE ?= cpu_demo
 SEEDS ?= 3
-TABLE = $(PY) -m lightning_app.table configs/table/$(@:table-%=%).yaml --scale $(SCALE) \
-  --seeds $(SEEDS) $(if $(DATA),--data $(DATA)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(OUT))
+TABLE = $(PY) -m lightning_app table configs/table/$(@:table-%=%).yaml --scale $(SCALE) \
+  --seeds $(SEEDS) $(if $(DATA),--data $(DATA)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(OUT)) \
+  $(if $(FROM),--from $(FROM))
 
 .PHONY: help install demo test test-slow check format bench table-hybrid table-lmi
 
@@ -66,7 +67,7 @@ bench: install ## Our training step against a plain loop, and LMI against its di
 	$(PY) benchmarks/train_step.py --method hybrid
 	$(PY) benchmarks/lmi.py
 
-table-hybrid: install ## The table of hybrid diffusion: SCALE=cpu_demo|cpu|h100|none DATA= SEEDS= JOBS= OUT=
+table-hybrid: install ## The table of hybrid diffusion: SCALE=cpu_demo|cpu|h100|none DATA= SEEDS= JOBS= OUT= FROM=
 	$(TABLE) $(ARGS)
 
 table-lmi: install ## The table of LMIDiffusion: likewise

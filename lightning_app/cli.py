@@ -1,6 +1,6 @@
-"""The ``lightning`` command: what was asked for, and who answers it.
+"""The `lightning` command: what was asked for, and who answers it.
 
-Nothing heavy is imported here; ``MedDiffCLI`` and with it Lightning and torch come when a
+Nothing heavy is imported here; `MedDiffCLI` and with it Lightning and torch come when a
 subcommand needs them.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lightning_app.training import MedDiffCLI as MedDiffCLI
 
 TRAINING = ("fit", "validate", "test", "predict")
-TOOLS = ("phantom", "check", "doctor")
+TOOLS = ("phantom", "check", "doctor", "table")
 
 HELP = """\
 usage: lightning SUBCOMMAND ...     (also: meddiff, python -m lightning_app)
@@ -32,6 +32,7 @@ Diffusion models for medical images on PyTorch Lightning.
   phantom    write a stand-in for a data set:       lightning phantom isic --root DIR
   check      read every file of a data set and list what is wrong with it
   doctor     print versions, accelerators and what optional parts are found
+  table      regenerate a table of a paper:         lightning table configs/table/hybrid.yaml
 
   --config NAME.yaml may be given several times; later files and --key value go over earlier ones.
   --resume auto continues an interrupted fit.  lightning SUBCOMMAND --help lists all keys.
@@ -43,12 +44,12 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs one command; may be called again and again in one process.
 
     Args:
-        args: What would follow ``lightning`` on the command line; None takes it from there.
+        args: What would follow `lightning` on the command line; None takes it from there.
 
     Returns:
         The exit status: 0, or 2 for a mistake in what was given (it is printed, in a few lines),
-        1 where ``check`` found problems, 143 where the run was stopped by its scheduler. Errors
-        that are nobody's mistake but ours are raised.
+        1 if `check` found problems or a job of `table` failed, 143 if the run was stopped by its
+        scheduler. Errors that are nobody's mistake but ours are raised.
     """
     given = list(sys.argv[1:] if args is None else args)
     with _argv(given, replaced=args is not None):
@@ -116,7 +117,7 @@ def _rank() -> int:
 
 @contextlib.contextmanager
 def _argv(args: list[str], *, replaced: bool) -> Iterator[None]:
-    """``sys.argv`` as if ``args`` had been typed, for what reads it; put back afterwards."""
+    """`sys.argv` as if `args` had been typed, for what reads it; put back afterwards."""
     before = sys.argv
     if replaced:
         sys.argv = ["lightning", *args]

@@ -30,14 +30,14 @@ def launch(args: list[str], jobs: int, since: float) -> int:
     SIGTERM and Ctrl-C are passed on to them; Ctrl-C again kills them.
 
     Args:
-        args: The command line, for the workers to read.
+        args: What follows `lightning table`, for the workers to read.
         jobs: How many.
         since: Jobs that failed before are tried again.
 
     Returns:
-        0, 1 where a worker died or a job failed, 128 plus the signal where it was told to stop.
+        0, 1 if a worker died or a job failed, 128 plus the signal if it was told to stop.
     """
-    command = [sys.executable, "-m", "lightning_app.table", *args, "--worker"]
+    command = [sys.executable, "-m", "lightning_app", "table", *args, "--worker"]
     command += ["--since", repr(since)]
 
     def start(number: int) -> subprocess.Popen[bytes]:

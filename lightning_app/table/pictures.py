@@ -1,6 +1,7 @@
 """A column's predictions: one strip a row."""
 
 import math
+import textwrap
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -8,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from callbacks.files import atomic_write
 
 _LABEL, _GAP, _FONT = 300, 8, 15
+_COLUMNS = 36  # of that font in a label
 _PADDING = 2  # of callbacks.pictures.grid_of
 _SMALLEST_LINE = 64
 
@@ -27,7 +29,7 @@ def draw_column(path: Path, strips: list[tuple[str, Path]]) -> None:
     canvas = Image.new("RGB", (width, height), "white")
     draw, font, top = ImageDraw.Draw(canvas), ImageFont.load_default(_FONT), 0
     for label, picture in found:
-        text = "\n".join(_wrapped(label, draw, font))
+        text = "\n".join(textwrap.fill(line, _COLUMNS) for line in label.splitlines())
         draw.multiline_text((8, top + 8), text, fill="black", font=font, spacing=4)
         canvas.paste(picture, (_LABEL, top))
         top += picture.height + _GAP
@@ -54,20 +56,3 @@ def _in_one_line(grid: Image.Image) -> Image.Image:
         box = (0, number * line, grid.width, (number + 1) * line + _PADDING)
         strip.paste(grid.crop(box), (number * grid.width, 0))
     return strip
-
-
-def _wrapped(
-    label: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> list[str]:
-    lines: list[str] = []
-    for part in label.splitlines():
-        line = ""
-        for word in part.split():
-            longer = f"{line} {word}".strip()
-            if line and draw.textlength(longer, font=font) > _LABEL - 16:
-                lines.append(line)
-                line = word
-            else:
-                line = longer
-        lines.append(line)
-    return lines

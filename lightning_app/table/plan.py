@@ -13,10 +13,15 @@ import data_modules  # noqa: F401  (its classes can then be given by their short
 from lightning_app.config_files import find_config, read_yaml
 from lightning_app.errors import UsageError
 from lightning_app.parser import class_named
-from lightning_app.table.encoders import WEIGHTS, encoder_of, held
-from lightning_app.table.spec import Args, Column, Row, Table
+from lightning_app.table.definition import Args, Column, Row, Table
+from meddiff.baselines.presets import default_encoder
+from meddiff.networks.pretrained import hub_names, pretrained_available
 
 ROOT = "data.init_args.root"
+WEIGHTS = "model.init_args.encoder_weights"
+
+LACKING = "lacking_weights"
+"""Of a job's settings: weights of the hub that it, or what it starts from, had to do without."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +30,12 @@ class Job:
 
     Args:
         name: Also that of its record, its log and the folder of its runs.
-        args: Of ``lightning fit``, but for paths; empty: the fit of ``needs`` is tested.
+        args: Of `lightning fit`, but for paths; empty: the fit of `needs` is tested.
         settings: What decides its figure; a finished job counts only for the same settings.
         needs: The job whose weights it starts from, or tests.
         metrics: The figures to read from the test; none: there is no test.
-        test: Of ``lightning test``, but for paths.
+        test: Of `lightning test`, but for paths.
         group: That of the columns whose figures they are.
-        encoder: The encoder that the model will have, where it has one by name.
-        without_weights: Whether it starts from random weights for lack of those asked for.
     """
 
     name: str
@@ -42,8 +45,6 @@ class Job:
     metrics: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     group: str | None = None
-    encoder: str | None = None
-    without_weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Asked:
         out: Where everything is written.
         columns: Only these; empty: all.
         rows: Only these lines, from 1; empty: all.
-        args: ``--set``: dotted keys by taker or stage.
+        args: `--set`: dotted keys by taker or stage.
+        taken_from: `--from`: a folder with records of finished jobs.
     """
 
     table: str
@@ -69,17 +71,18 @@ class Asked:
     columns: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
     args: dict[str, Args] = field(default_factory=dict)
+    taken_from: str | None = None
 
     def command(self) -> str:
         """The command, without the folders of this machine."""
-        words = ["python -m lightning_app.table", self.table, "--scale", self.scale]
+        words = ["lightning table", portable(self.table), "--scale", self.scale]
         words += ["--data", self.data.name, "--seeds", str(self.seeds)]
         words += ["--columns", ",".join(self.columns)] if self.columns else []
         words += ["--rows", ",".join(map(str, self.rows))] if self.rows else []
         for stage, args in self.args.items():
             for key, value in args.items():
-                text = Path(value).name if str(value).startswith("/") else as_text(value)
-                words += ["--set", f"{stage}.{key}={text}"]
+                words += ["--set", f"{stage}.{key}={as_text(portable(value))}"]
+        words += ["--from", portable(self.taken_from)] if self.taken_from else []
         return " ".join(words)
 
 
@@ -91,6 +94,7 @@ class Plan:
         table: The table.
         asked: What was asked for.
         columns: Those whose data is there, in the table's order.
+        absent: Those asked for whose data, or that of their source, is not.
         jobs: By name; a job stands behind the one that it needs.
         cells: The job of (row, column, seed), rows counted from 0.
     """
@@ -98,25 +102,26 @@ class Plan:
     table: Table
     asked: Asked
     columns: dict[str, Column]
+    absent: list[str]
     jobs: dict[str, Job] = field(default_factory=dict)
     cells: dict[tuple[int, str, int], str] = field(default_factory=dict)
 
 
 def make_plan(table: Table, asked: Asked) -> Plan:
     """Lays out the jobs: pretraining first, then seed by seed."""
-    names, _ = present_columns(table, asked.data, asked.columns)
-    plan = Plan(table, asked, {name: table.columns[name] for name in names})
+    names, absent = present_columns(table, asked.data, asked.columns)
+    plan = Plan(table, asked, {name: table.columns[name] for name in names}, absent)
     rows = [(n, row) for n, row in enumerate(table.all_rows()) if row.stages]
     wanted = [(n, row) for n, row in rows if not asked.rows or n + 1 in asked.rows]
     for name in names:
         for _, row in wanted:
             before = [stage for stage in row.stages if table.stages[stage].data == "source"]
             if before:
-                _add(plan, tuple(before), name, 0)
+                _add_fit(plan, tuple(before), name, 0)
     for seed in range(asked.seeds):
         for name in names:
             for n, row in wanted:
-                job = _add(plan, tuple(row.stages), name, seed)
+                job = _add_fit(plan, tuple(row.stages), name, seed)
                 plan.cells[n, name, seed] = _add_test(plan, row, job, name) if row.test else job
     return plan
 
@@ -127,7 +132,7 @@ def present_columns(
     """Columns whose data is under the data root, source included, and those asked for that is not.
 
     Raises:
-        UsageError: Where there is none.
+        UsageError: If there is none.
     """
 
     @cache
@@ -138,8 +143,11 @@ def present_columns(
             raise UsageError(f"configs/data/{name}.yaml: no data module {class_path!r}")
         return bool(kind.present(data))
 
+    def has_data(column: Column) -> bool:
+        return present(column.data) and (column.source is None or present(column.source))
+
     wanted = [name for name in table.columns if not only or name in only]
-    found = [name for name in wanted if all(map(present, _data_sets(table.columns[name])))]
+    found = [name for name in wanted if has_data(table.columns[name])]
     if not found:
         names = dict.fromkeys(table.columns[name].data for name in wanted)
         sources = ", ".join(table.sources())
@@ -152,11 +160,7 @@ def present_columns(
     return found, [name for name in wanted if name not in found]
 
 
-def _data_sets(column: Column) -> list[str]:
-    return [column.data, *([column.source] if column.source else [])]
-
-
-def _add(plan: Plan, chain: tuple[str, ...], column: str, seed: int) -> str:
+def _add_fit(plan: Plan, chain: tuple[str, ...], column: str, seed: int) -> str:
     """Adds the job of a chain of stages, and those before it; returns its name."""
     table, asked, stage = plan.table, plan.asked, plan.table.stages[chain[-1]]
     on_column, of_column = stage.data == "column", table.columns[column]
@@ -165,7 +169,7 @@ def _add(plan: Plan, chain: tuple[str, ...], column: str, seed: int) -> str:
     name = "-".join([named_after, *chain, *([f"seed{seed}"] if on_column else [])])
     if name in plan.jobs:
         return name
-    needs = _add(plan, chain[:-1], column, seed) if len(chain) > 1 else None
+    needs = _add_fit(plan, chain[:-1], column, seed) if len(chain) > 1 else None
     scale = table.scales[asked.scale]
     data_set = of_column.data if on_column else of_column.source
     files = [stage.config, f"configs/data/{data_set}.yaml", *scale.overlays]
@@ -174,34 +178,43 @@ def _add(plan: Plan, chain: tuple[str, ...], column: str, seed: int) -> str:
     for given in (scale.args, asked.args):
         args |= given.get(stage.data, {}) | given.get(chain[-1], {})
     config = merged(files, args)
-    without = args.get(WEIGHTS) is not None and not held(config)
-    if without:
+    lacking = plan.jobs[needs].settings[LACKING] if needs else _lacking_weights(config)
+    if lacking and not needs:
         args[WEIGHTS] = None
-        config = merged(files, args)
     config.get("data", {}).get("init_args", {}).pop("root", None)
-    job = Job(
-        name,
-        (*(w for file in files for w in ("--config", file)), *_options(args)),
-        {"data": asked.data.name, "needs": needs, "config": config},
-        needs,
-        encoder=encoder_of(config),
-        without_weights=without or (needs is not None and plan.jobs[needs].without_weights),
-    )
-    plan.jobs[name] = _tested(plan, job, column, {}) if on_column else job
+    settings = {"data": asked.data.name, "needs": needs, LACKING: lacking}
+    settings["config"] = portable(config)
+    options = (*(word for file in files for word in ("--config", file)), *_options(args))
+    job = Job(name, options, settings, needs)
+    plan.jobs[name] = _with_test(plan, job, column, {}) if on_column else job
     return name
+
+
+def _lacking_weights(config: dict[str, Any]) -> str | None:
+    """The hub's name of the weights that an encoder is to start from, if they are not here."""
+    model = config.get("model", {}).get("init_args", {})
+    weights = model.get("encoder_weights")
+    if weights is None or "architecture" not in model:
+        return None
+    preset = model.get("preset", "paper")
+    encoder = model.get("encoder") or default_encoder(model["architecture"], preset)
+    # A path that is not there is a mistake, which the job itself tells.
+    if weights not in hub_names(encoder) or pretrained_available(weights, encoder):
+        return None
+    return str(weights)
 
 
 def _add_test(plan: Plan, row: Row, fit: str, column: str) -> str:
     """Adds the test of a row that shares the fit of another; returns its name."""
     name = f"{fit}-test-{row.tag()}"
     if name not in plan.jobs:
-        settings = {"data": plan.asked.data.name, "needs": fit}
-        job = replace(plan.jobs[fit], name=name, args=(), settings=settings, needs=fit)
-        plan.jobs[name] = _tested(plan, job, column, row.test)
+        lacking = plan.jobs[fit].settings[LACKING]
+        settings = {"data": plan.asked.data.name, "needs": fit, LACKING: lacking}
+        plan.jobs[name] = _with_test(plan, Job(name, (), settings, fit), column, row.test)
     return name
 
 
-def _tested(plan: Plan, job: Job, column: str, own: Args) -> Job:
+def _with_test(plan: Plan, job: Job, column: str, own: Args) -> Job:
     """A job with its test, which yields the figures of all columns that share it."""
     table, asked = plan.table, plan.asked
     group = table.group(column)
@@ -210,7 +223,7 @@ def _tested(plan: Plan, job: Job, column: str, own: Args) -> Job:
     args: Args = {}
     for given in (table.args, table.scales[asked.scale].args, asked.args, {"test": own}):
         args |= given.get("test", {})
-    settings = {**job.settings, **({"test": merged([], args)} if args else {})}
+    settings = {**job.settings, **({"test": portable(merged([], args))} if args else {})}
     test, names = tuple(_options(args)), tuple(dict.fromkeys(metrics))
     return replace(job, settings=settings, metrics=names, test=test, group=group)
 
@@ -247,3 +260,12 @@ def _options(args: Args) -> list[str]:
 def as_text(value: Any) -> str:
     """A value as the command line takes it."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def portable(value: Any) -> Any:
+    """A value without the folders of this machine: of an absolute path the name is kept."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value

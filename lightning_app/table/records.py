@@ -1,11 +1,11 @@
-"""What a job leaves behind: its state, its figure, its runs and what it was done with."""
+"""What a job leaves behind: its state, its figures, its runs and what it was done with."""
 
 from __future__ import annotations
 
 import csv
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lightning_app.process import Launch
 from lightning_app.record import read_record
 from lightning_app.resume import differences
 from lightning_app.run_directory import is_run_directory
-from lightning_app.table.plan import Job, Plan
+from lightning_app.table.plan import LACKING, Job
 
 Record = dict[str, Any]
 
@@ -30,20 +30,27 @@ class Records:
     """The records of a table's jobs, a JSON file each.
 
     Args:
-        out: The table's folder.
+        folder: Where they are.
+        option: The option of the command that named it, for messages.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, folder: Path, option: str = "--out") -> None:
+        self._folder = folder
+        self._option = option
 
     def read(self, name: str) -> Record:
-        """The record of a job; its state is ``new`` where it was never begun."""
+        """The record of a job; its state is `new` if it was never begun.
+
+        Raises:
+            UsageError: If the file is damaged.
+        """
+        path = self._path(name)
         try:
-            record: Record = json.loads(self._path(name).read_text())
+            record: Record = json.loads(path.read_text())
         except FileNotFoundError:
             return {"state": "new"}
-        if "metric" in record:  # as written when a test had one figure
-            record.setdefault("figures", {record["metric"]: record["figure"]})
+        except json.JSONDecodeError as error:
+            raise UsageError(f"{path}: is no record of a job ({error})") from error
         return record
 
     def write(self, name: str, record: Record) -> None:
@@ -51,7 +58,11 @@ class Records:
         write_text(self._path(name), json.dumps({"job": name, **record}, indent=1) + "\n")
 
     def _path(self, name: str) -> Path:
-        return self.out / "jobs" / f"{name}.json"
+        return self._folder / f"{name}.json"
+
+    def is_done(self, name: str) -> bool:
+        """Whether a job has its figures, and what else it was to leave."""
+        return bool(self.read(name)["state"] == "done")
 
     def is_settled(self, name: str, since: float) -> bool:
         """Whether a job is done, or failed after a time; what failed before is tried again."""
@@ -59,51 +70,52 @@ class Records:
         failed = record["state"] == "failed" and float(record["ended"]) >= since
         return failed or record["state"] == "done"
 
-    def check(self, plan: Plan) -> None:
-        """Compares the finished jobs with what is asked for now.
+    def check(self, jobs: Iterable[Job]) -> None:
+        """Compares those of the jobs that are done with what is asked for now.
 
         Raises:
             UsageError: Names what differs.
         """
-        for job in plan.jobs.values():
-            record = self.read(job.name)
+        for job in jobs:
+            record, figures = self.read(job.name), f"{job.name}.json there"
             if record["state"] != "done":
                 continue
             lacking = [m for m in job.metrics if m not in record.get("figures", {})]
             if lacking:
                 raise UsageError(
-                    f"{self.out}: {job.name} was done without {', '.join(lacking)}, by another "
-                    f"version of the table\nRemove jobs/{job.name}.json there to have it tested "
-                    "again (its fit is kept), or give another --out"
+                    f"{self._folder}: {job.name} was done without {', '.join(lacking)}, by another "
+                    f"version of the table\nRemove {figures} to have it tested again (its fit is "
+                    f"kept), or give another {self._option}"
                 )
-            found = differences(job.settings, record.get("settings", job.settings))
-            if not found:
-                continue
-            key = found[0]
-            then, now = _at(record["settings"], key), _at(job.settings, key)
-            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            raise UsageError(
-                f"{self.out}: {job.name} was done with other settings: "
-                f"{key.removeprefix('config.')} was {then!r} and is {now!r} now{more}\n"
-                "Give another --out, so that the figures of one table belong together"
-            )
+            then, now = record.get("settings", {}), job.settings
+            if not then.get(LACKING):  # weights that are not here may have been where it was done
+                now = now | {LACKING: None}
+            found = differences(now, then)
+            if found:
+                more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+                raise UsageError(
+                    f"{self._folder}: {job.name} was done with other settings: "
+                    f"{found[0].removeprefix('config.')} was {_value_at(then, found[0])!r} and is "
+                    f"{_value_at(now, found[0])!r} now{more}\n"
+                    f"Give another {self._option}, so that the figures of one table belong "
+                    f"together, or remove {figures} to have it done again"
+                )
 
 
-def _at(content: Any, key: str) -> Any:
+def _value_at(content: Any, key: str) -> Any:
     for part in key.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content
 
 
 def write_text(path: Path, text: str, flush: bool = True) -> None:
-    """Writes a text file, whole or not at all; ``flush`` guards against the machine's crash too."""
+    """Writes a text file, whole or not at all; `flush` guards against the machine's crash too."""
     with atomic_write(path, flush) as file:
         file.write(text.encode())
 
 
-def claim(job: Job, out: Path) -> RunLock | None:
-    """The lock of a job, or None where a live process has it."""
-    directory = out / "runs" / job.name
+def claim(directory: Path) -> RunLock | None:
+    """The lock of a folder, which is made if there is none; None if a live process has it."""
     directory.mkdir(parents=True, exist_ok=True)
     lock = RunLock(directory, Launch())
     try:
@@ -114,22 +126,17 @@ def claim(job: Job, out: Path) -> RunLock | None:
 
 
 @contextmanager
-def held(directory: Path, seconds: float = 600) -> Iterator[None]:
-    """Holds a folder that several processes write into, after waiting for the others.
+def exclusive(directory: Path, seconds: float = 600) -> Iterator[None]:
+    """Locks a folder that several processes write into, after waiting for the others.
 
     Raises:
-        UsageError: Where another process holds it all the time.
+        UsageError: If others have it locked all the time.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    lock, until = RunLock(directory, Launch()), time.monotonic() + seconds
-    while True:
-        try:
-            lock.acquire()
-            break
-        except UsageError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)
+    until = time.monotonic() + seconds
+    while (lock := claim(directory)) is None:
+        if time.monotonic() > until:
+            raise UsageError(f"{directory}: others have it locked for {seconds:.0f} s now")
+        time.sleep(0.2)
     try:
         yield
     finally:
@@ -137,10 +144,10 @@ def held(directory: Path, seconds: float = 600) -> Iterator[None]:
 
 
 def newest_run(root: Path, subcommand: str) -> Path:
-    """The last finished run under a ``--run_root``, or else the last begun.
+    """The last finished run under a `--run_root`, or else the last begun.
 
     Raises:
-        JobError: Where there is none.
+        JobError: If there is none.
     """
     runs = {path: read_record(path) for path in root.glob("*/*") if is_run_directory(path)}
     found = {path: run for path, run in runs.items() if run["subcommand"] == subcommand}
@@ -153,7 +160,7 @@ def read_figures(test_run: Path, metrics: Sequence[str]) -> dict[str, float]:
     """The figures that a test measured, by metric.
 
     Raises:
-        JobError: Where it lacks one.
+        JobError: If it lacks one.
     """
     with (test_run / "metrics.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))

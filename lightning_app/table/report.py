@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lightning_app.table.encoders import in_short, shown
+from lightning_app.table.definition import Row
 from lightning_app.table.pictures import draw_column
-from lightning_app.table.plan import Job, Plan
-from lightning_app.table.records import Record, Records, held, write_text
-from lightning_app.table.spec import Row
+from lightning_app.table.plan import LACKING, Plan, portable
+from lightning_app.table.records import Record, Records, exclusive, write_text
 
-_WITHOUT = "no ImageNet weights held, started from random ones"
+_HEAD = Row(pretraining="pretraining", model="model", stages=[])
 
 
 @dataclass(frozen=True)
@@ -68,32 +67,24 @@ class Line:
 
     Args:
         row: The row.
-        pretraining: What its runs started from in fact.
-        model: The model that was used in fact.
         cells: By column.
-        status: ``ok``, or what is missing and why.
+        status: `ok`, or what is missing and why.
     """
 
     row: Row
-    pretraining: str
-    model: str
     cells: dict[str, Cell]
     status: str
 
-    def label(self, between: str) -> str:
-        """Pretraining and model."""
-        return between.join(text for text in (self.pretraining, self.model) if text)
-
 
 def write_report(plan: Plan, group: str | None = None) -> None:
-    """Writes ``table.csv``, ``table.md``, ``table.json`` and the pictures, from what there is.
+    """Writes `table.csv`, `table.md`, `table.json` and the pictures, from what there is.
 
     Args:
         plan: The jobs.
         group: The only group of columns whose picture is drawn anew; None: all of them.
     """
-    out, records = plan.asked.out, Records(plan.asked.out)
-    with held(out):
+    out, records = plan.asked.out, Records(plan.asked.out / "jobs")
+    with exclusive(out):
         done = {name: records.read(name) for name in plan.jobs}
         rows = enumerate(plan.table.all_rows())
         lines = {number: _line(plan, number, done) for number, row in rows if row.stages}
@@ -108,7 +99,7 @@ def write_report(plan: Plan, group: str | None = None) -> None:
                 for number, line in lines.items():
                     record = done.get(plan.cells.get((number, columns[0], 0), ""), {"state": "new"})
                     if record["state"] == "done":
-                        strips.append((line.label("\n"), out / record["test_run"]))
+                        strips.append((line.row.label("\n"), out / record["test_run"]))
                 draw_column(out / "pictures" / f"{name}.png", strips)
 
 
@@ -121,26 +112,22 @@ def _groups(plan: Plan) -> dict[str, list[str]]:
 
 
 def _line(plan: Plan, number: int, done: dict[str, Record]) -> Line:
-    row, jobs = plan.table.all_rows()[number], _jobs_of(plan, number)
     cells = {name: _cell(plan, number, name, done) for name in plan.columns}
-    without = any(job.without_weights for job in jobs)
-    model = row.model
-    encoder = next((job.encoder for job in jobs if job.encoder), None)
-    if row.encoder and encoder and in_short(encoder) != row.encoder:
-        name = model.removesuffix(f" {row.encoder}")
-        model = f"{name} {shown(encoder)} (paper: {row.encoder})"
     by_problem: dict[str, list[str]] = {}
     for name, cell in cells.items():
         if cell.problem:
             by_problem.setdefault(cell.problem, []).append(name)
-    status = "; ".join(f"{', '.join(names)}: {text}" for text, names in by_problem.items())
-    if not status:
-        status = f"ok: {_WITHOUT}" if without else "ok"
-    return Line(row, row.without_weights if without else row.pretraining, model, cells, status)
+    problems = [f"{', '.join(names)}: {text}" for text, names in by_problem.items()]
+    status = "; ".join(problems) or ": ".join(["ok", *_remarks(plan, number, done)])
+    return Line(plan.table.all_rows()[number], cells, status)
 
 
-def _jobs_of(plan: Plan, number: int) -> list[Job]:
-    return [plan.jobs[job] for (n, _, _), job in plan.cells.items() if n == number]
+def _remarks(plan: Plan, number: int, done: dict[str, Record]) -> list[str]:
+    """What is to be known of the runs of a row, from the records of where they were done."""
+    records = [done[job] for (row, _, _), job in plan.cells.items() if row == number]
+    lacking = {record.get("settings", {}).get(LACKING) for record in records} - {None}
+    names = sorted(str(name).replace("imagenet", "ImageNet") for name in lacking)
+    return [f"no {name} weights here, started from random ones" for name in names]
 
 
 def _cell(plan: Plan, number: int, column: str, done: dict[str, Record]) -> Cell:
@@ -178,7 +165,7 @@ def _facts(plan: Plan, records: list[Record]) -> dict[str, Any]:
         "seeds": asked.seeds,
         "data": asked.data.name,
         "columns": list(plan.columns),
-        "set": asked.args,
+        "set": portable(asked.args),
         "command": asked.command(),
         "commit": ", ".join(sorted(commits)) or None,
         "machine": ", ".join(sorted(hosts)) or socket.gethostname(),
@@ -186,21 +173,22 @@ def _facts(plan: Plan, records: list[Record]) -> dict[str, Any]:
         "hours": round(sum(record.get("seconds", 0.0) for record in records) / 3600, 2),
         "jobs": len(records),
         "done": sum(record["state"] == "done" for record in records),
+        "taken": sum("taken" in record for record in records),
         "failed": sum(record["state"] == "failed" for record in records),
+        "notes": plan.table.notes,
     }
 
 
 def _csv(plan: Plan, lines: list[Line]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    head, named = [], _is_named(plan)
+    head = _names(plan, _HEAD)
     for name, column in plan.columns.items():
         spread = [f"{name}_spread"] if column.spread else []
         head += [f"{name}_mean", *spread, f"{name}_std", f"{name}_paper"]
-    writer.writerow([*(["pretraining"] if named else []), "model", *head, "status"])
+    writer.writerow([*head, "status"])
     for line in lines:
-        cells = [line.pretraining] if named else []
-        cells.append(line.model)
+        cells = _names(plan, line.row)
         for name, cell in line.cells.items():
             spread = [cell.shown(cell.spread)] if plan.columns[name].spread else []
             cells += [cell.shown(cell.mean), *spread, cell.shown(cell.std)]
@@ -209,27 +197,25 @@ def _csv(plan: Plan, lines: list[Line]) -> str:
     return text.getvalue()
 
 
-def _is_named(plan: Plan) -> bool:
-    """Whether the rows name a pretraining."""
-    return any(row.pretraining for row in plan.table.all_rows())
+def _names(plan: Plan, row: Row) -> list[str]:
+    """What a row is called: its model, and its pretraining if rows of the table name one."""
+    named = any(other.pretraining for other in plan.table.all_rows())
+    return [row.pretraining, row.model] if named else [row.model]
 
 
 def _markdown(plan: Plan, lines: list[Line], facts: dict[str, Any]) -> str:
     table, titles = plan.table, [column.title for column in plan.columns.values()]
-    head = ["pretraining", "model"] if _is_named(plan) else ["model"]
+    head = _names(plan, _HEAD)
     ours = [
-        [*[line.pretraining, line.model][-len(head) :], *map(str, line.cells.values()), line.status]
-        for line in lines
+        [*_names(plan, line.row), *map(str, line.cells.values()), line.status] for line in lines
     ]
-    theirs = [
-        [*[r.pretraining, r.model][-len(head) :], *(r.paper.get(c, "-") for c in plan.columns)]
-        for r in table.rows
-    ]
+    theirs = [[*_names(plan, r), *(r.paper.get(c, "-") for c in plan.columns)] for r in table.rows]
+    taken = f" ({facts['taken']} taken from other folders)" if facts["taken"] else ""
     parts = [
         f"# {table.title}\n",
         f"Scale `{facts['scale']}`, data `{facts['data']}`, seeds {facts['seeds']}, commit "
         f"{facts['commit']}, on {facts['machine']}, {facts['date']}; {facts['hours']} hours of "
-        f"computing in {facts['done']} of {facts['jobs']} jobs, {facts['failed']} failed.\n",
+        f"computing in {facts['done']} of {facts['jobs']} jobs{taken}, {facts['failed']} failed.\n",
         f"```\n{facts['command']}\n```\n",
         f"## Ours\n\n{_legend(plan)}\n",
         _rows([*head, *titles, "status"], ours),
@@ -276,18 +262,10 @@ def _rows(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _json(plan: Plan, lines: list[Line], facts: dict[str, Any]) -> str:
-    rows = [
-        {
-            "pretraining": line.pretraining,
-            "model": line.model,
-            "figures": {name: cell.values for name, cell in line.cells.items()},
-            **({"spreads": spreads} if (spreads := _spreads(line)) else {}),
-            "status": line.status,
-        }
-        for line in lines
-    ]
+    rows: list[dict[str, Any]] = []
+    for line in lines:
+        figures = {name: cell.values for name, cell in line.cells.items()}
+        spreads = {n: cell.spreads for n, cell in line.cells.items() if cell.spreads is not None}
+        row = {"pretraining": line.row.pretraining, "model": line.row.model, "figures": figures}
+        rows.append(row | ({"spreads": spreads} if spreads else {}) | {"status": line.status})
     return json.dumps({**facts, "rows": rows}, indent=1) + "\n"
-
-
-def _spreads(line: Line) -> dict[str, list[float]]:
-    return {name: cell.spreads for name, cell in line.cells.items() if cell.spreads is not None}

@@ -1,4 +1,4 @@
-"""A worker: takes one job after another and calls the command's ``main`` for it."""
+"""A worker: takes one job after another and calls the command's `main` for it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Worker:
         self._since = since
         self._poll = poll
         self._out = plan.asked.out
-        self._records = Records(self._out)
+        self._records = Records(self._out / "jobs")
         self._asked_to_stop = False
         self._parent = os.getppid()
         git = git_state()
@@ -65,7 +65,7 @@ class Worker:
         """Works until every job is done or failed.
 
         Returns:
-            0, or 1 where a job failed, or 143 where the worker was told to stop.
+            0, or 1 if a job failed, or 143 if the worker was told to stop.
         """
         with self._stopping_on_signals():
             try:
@@ -84,11 +84,11 @@ class Worker:
         for job in left:
             if job.needs is not None and not self._is_settled(job.needs):
                 continue
-            lock = claim(job, self._out)
+            lock = claim(self._out / "runs" / job.name)
             if lock is None:
                 continue
             try:
-                if self._is_settled(job.name):  # by the one who held it until now
+                if self._is_settled(job.name):  # by the one who had it until now
                     return True
                 self._do(job)
             finally:
@@ -124,10 +124,9 @@ class Worker:
                 raise JobError(f"its process died {crashes} times, for lack of memory?")
             with _printed_to(log):
                 result = {"state": "done", **self._runs_of(job, log)}
-        except JobError as error:
-            result = {"state": "failed", "reason": str(error)}
         except Exception as error:
-            result = {"state": "failed", "reason": _one_line(f"{type(error).__name__}: {error}")}
+            kind = "" if isinstance(error, JobError) else f"{type(error).__name__}: "
+            result = {"state": "failed", "reason": _one_line(f"{kind}{error}")}
         finally:
             ended = time.time()
             record["seconds"] += ended - started
@@ -135,31 +134,30 @@ class Worker:
             _clean_up()
 
     def _runs_of(self, job: Job, log: Path) -> Record:
-        out = self._out.absolute()
         run = self._fitted(job, log)
-        result: Record = {"fit_run": run.relative_to(out).as_posix()}
+        result: Record = {"fit_run": run.relative_to(self._out).as_posix()}
         if job.metrics:
-            root = out / "runs" / job.name / "test"
+            root = self._out / "runs" / job.name / "test"
             test = ["--ckpt_path", str(run), "--run_root", str(root), *COMMON]
             self._call(["test", *test, "--samples.num", str(PICTURES), *job.test], log)
             test_run = newest_run(root, "test")
-            result["test_run"] = test_run.relative_to(out).as_posix()
+            result["test_run"] = test_run.relative_to(self._out).as_posix()
             result["figures"] = read_figures(test_run, job.metrics)
         return result
 
     def _fitted(self, job: Job, log: Path) -> Path:
         """Fits, or finds the fit of the job that a test alone needs; returns the run."""
-        args = [*job.args, f"--{ROOT}", str(self._plan.asked.data.absolute())]
+        args = [*job.args, f"--{ROOT}", str(self._plan.asked.data)]
         if job.needs is not None:
             needed = self._records.read(job.needs)
             if needed["state"] == "failed":
                 what = "its pretraining" if job.args else job.needs
                 raise JobError(f"{what} failed: {needed['reason']}")
-            run = self._out.absolute() / str(needed["fit_run"])
+            run = self._out / str(needed["fit_run"])
             if not job.args:
                 return run
             args += [f"--{INIT_FROM}", str(run)]
-        root = self._out.absolute() / "runs" / job.name
+        root = self._out / "runs" / job.name
         self._call(["fit", *args, "--run_root", str(root), "--resume", "auto", *COMMON], log)
         return newest_run(root, "fit")
 
@@ -167,8 +165,8 @@ class Worker:
         """Calls the command.
 
         Raises:
-            JobError: Where it failed; with what it printed.
-            Stopped: Where it was told to stop.
+            JobError: If it failed; with what it printed.
+            Stopped: If it was told to stop.
         """
         print("$ lightning", *args, flush=True)
         before = log.stat().st_size

@@ -1,11 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from lightning_app.errors import UsageError
-from lightning_app.table import encoders, plan
-from lightning_app.table.plan import Asked, make_plan, merged, present_columns
-from lightning_app.table.spec import read_table
+from lightning_app.table import plan
+from lightning_app.table.definition import read_table
+from lightning_app.table.plan import LACKING, Asked, make_plan, merged, present_columns
 from tests.lightning_app.table.toys import option, plan_of
 
 
@@ -75,10 +76,11 @@ def test_the_command_in_the_report_names_no_folder_of_this_machine(tmp_path: Pat
     asked = Asked(
         *("toy.yaml", "small", 3, tmp_path / "data", tmp_path / "out", ("near",), (1, 2)),
         args={"tuned": {"model.init_args.encoder_weights": str(tmp_path / "w.pth"), "a.b": 0.1}},
+        taken_from=str(tmp_path / "jobs"),
     )
     assert asked.command() == (
-        "python -m lightning_app.table toy.yaml --scale small --data data --seeds 3 --columns near "
-        "--rows 1,2 --set tuned.model.init_args.encoder_weights=w.pth --set tuned.a.b=0.1"
+        "lightning table toy.yaml --scale small --data data --seeds 3 --columns near --rows 1,2 "
+        "--set tuned.model.init_args.encoder_weights=w.pth --set tuned.a.b=0.1 --from jobs"
     )
 
 
@@ -86,26 +88,54 @@ def test_the_command_in_the_report_names_no_folder_of_this_machine(tmp_path: Pat
 def test_without_imagenet_weights_the_rivals_start_from_random_ones(
     available: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoders, "pretrained_available", lambda weights, encoder: available)
+    asked_for: set[tuple[str, str]] = set()
+
+    def here(weights: str, encoder: str) -> bool:
+        asked_for.add((weights, encoder))
+        return available
+
+    monkeypatch.setattr(plan, "pretrained_available", here)
     monkeypatch.setattr(plan, "present_columns", lambda *given: (["ph2"], []))
-    encoders._held.cache_clear()
     table = read_table("configs/table/hybrid.yaml")
-    asked = Asked("hybrid", "cpu", 1, tmp_path, tmp_path)
-    jobs = make_plan(table, asked).jobs
+    jobs = make_plan(table, Asked("hybrid", "cpu", 1, tmp_path, tmp_path)).jobs
+    assert asked_for == {("imagenet", "resnet18"), ("imagenet", "mit_b0")}
     direct = jobs["ph2-deeplabv3_imagenet-seed0"]
     chained = jobs["ph2-segformer_pretraining-segformer-seed0"]
-    assert direct.without_weights == chained.without_weights == (not available)
-    assert not jobs["ph2-hybrid-vanilla-seed0"].without_weights
+    assert direct.settings[LACKING] == (None if available else "imagenet")
+    assert chained.settings[LACKING] == direct.settings[LACKING]
+    assert jobs["ph2-hybrid-vanilla-seed0"].settings[LACKING] is None
     given = option(direct.args, "model.init_args.encoder_weights")
     assert given == ("imagenet" if available else "null")
-    assert (direct.encoder, chained.encoder) == ("resnet18", "mit_b0")
+    # What was asked for is a setting of the job, whatever the machine has.
+    assert direct.settings["config"]["model"]["init_args"]["encoder_weights"] == "imagenet"
     assert option(chained.args, "model.init_args.encoder_weights") == "null"
-    # A path that is not there is a mistake, not a lack.
-    local = {"deeplabv3_imagenet": {"model.init_args.encoder_weights": str(tmp_path / "no.pth")}}
-    jobs = make_plan(table, Asked("hybrid", "none", 1, tmp_path, tmp_path, args=local)).jobs
-    assert not jobs["ph2-deeplabv3_imagenet-seed0"].without_weights
-    assert jobs["ph2-deeplabv3_imagenet-seed0"].encoder == "resnet50"
-    encoders._held.cache_clear()
+
+
+def test_a_path_to_weights_that_is_not_there_is_a_mistake_and_no_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "present_columns", lambda *given: (["ph2"], []))
+    weights = tmp_path / "no.pth"
+    local = {"deeplabv3_imagenet": {"model.init_args.encoder_weights": str(weights)}}
+    table = read_table("configs/table/hybrid.yaml")
+    asked = Asked("hybrid", "none", 1, tmp_path, tmp_path, rows=(2,), args=local)
+    job = make_plan(table, asked).jobs["ph2-deeplabv3_imagenet-seed0"]
+    assert job.settings[LACKING] is None
+    assert option(job.args, "model.init_args.encoder_weights") == str(weights)
+
+
+def test_settings_name_no_folder_of_this_machine(folder: Path) -> None:
+    sets = {
+        "column": {"model.init_args.encoder_weights": str(folder / "w.pth"), "a.b": ["x", "/y/z"]},
+        "test": {"model.init_args.maps": str(folder / "maps")},
+    }
+    jobs = plan_of(folder, args=sets).jobs
+    assert str(folder) not in json.dumps([job.settings for job in jobs.values()])
+    settings = jobs["near-tuned-seed0"].settings
+    assert settings["config"]["model"]["init_args"]["encoder_weights"] == "w.pth"
+    assert settings["config"]["a"]["b"] == ["x", "z"]
+    assert settings["test"]["model"]["init_args"]["maps"] == "maps"
+    assert option(jobs["near-tuned-seed0"].test, "model.init_args.maps") == str(folder / "maps")
 
 
 def test_columns_of_one_data_set_share_their_jobs_and_rows_their_fits(figures: Path) -> None:

@@ -13,7 +13,6 @@ from lightning_app.errors import UsageError
 from lightning_app.lock import RunLock
 from lightning_app.process import Launch
 from lightning_app.table.records import Records
-from lightning_app.table.report import write_report
 from lightning_app.table.worker import Worker
 from tests.lightning_app.table.toys import Command, option, plan_of
 from tests.lightning_app.test_run_directory import write_lock
@@ -48,7 +47,7 @@ def test_all_jobs_are_done_once_and_tested_with_the_fitted_run(
         if "-pretrained-" in job
     }
     assert starts == {str(folder / "out/runs/large-pretrained/config/2026-0")}
-    record = Records(folder / "out").read("far-tuned-seed1")
+    record = Records(folder / "out/jobs").read("far-tuned-seed1")
     assert (record["state"], record["figures"]) == ("done", {"test/miou": 0.255})
     assert record["fit_run"] == "runs/far-tuned-seed1/config/2026-0"
     assert "did fit" in (folder / "out/logs/far-tuned-seed1.log").read_text()
@@ -70,20 +69,20 @@ def test_more_seeds_and_columns_do_only_what_is_missing(folder: Path) -> None:
 
 
 def test_other_settings_of_a_finished_job_are_an_error(folder: Path) -> None:
-    command, records = Command(folder), Records(folder / "out")
+    command, records = Command(folder), Records(folder / "out/jobs")
     work(folder, command, seeds=1)
-    records.check(plan_of(folder))
+    records.check(plan_of(folder).jobs.values())
     changes = {"source": {"trainer.max_steps": 6}}
     with pytest.raises(
         UsageError,
         match=r"large-pretrained was done.*trainer.max_steps was 5 and is 6 now.*\n.*another --out",
     ):
-        records.check(plan_of(folder, args=changes))
+        records.check(plan_of(folder, args=changes).jobs.values())
     with pytest.raises(UsageError, match=r"trainer.max_steps was 5 and is 100 now \(and 1 more\)"):
-        records.check(plan_of(folder, scale="large"))
+        records.check(plan_of(folder, scale="large").jobs.values())
     (folder / "data").rename(folder / "other")
     with pytest.raises(UsageError, match="data was 'data' and is 'other' now"):
-        records.check(plan_of(folder, data=folder / "other"))
+        records.check(plan_of(folder, data=folder / "other").jobs.values())
 
 
 def test_rows_that_differ_in_the_test_share_a_fit(figures: Path, capfd: Captured) -> None:
@@ -98,7 +97,7 @@ def test_rows_that_differ_in_the_test_share_a_fit(figures: Path, capfd: Captured
         assert option(args, "data.init_args.batch_size") == "9"
     assert "--model.init_args.start" not in command.calls[1]
     assert option(command.calls[2], "model.init_args.start") == "source"
-    record = Records(figures / "out").read("near-tuned-seed0-test-start-source")
+    record = Records(figures / "out/jobs").read("near-tuned-seed0-test-start-source")
     assert record["figures"] == {
         "test/jaccard": 0.5,
         "test/miou": 0.25,
@@ -120,7 +119,7 @@ def test_a_test_alone_that_was_stopped_starts_again_from_its_fit(figures: Path) 
 
     asked: dict[str, Any] = {"seeds": 1, "columns": ("share",), "rows": (4,)}
     assert work(figures, Command(figures, stop), **asked) == 143
-    assert Records(figures / "out").read(name)["state"] == "interrupted"
+    assert Records(figures / "out/jobs").read(name)["state"] == "interrupted"
     command = Command(figures)
     assert work(figures, command, **asked) == 0
     assert command.of("fit") == ["near-tuned-seed0"]
@@ -130,23 +129,44 @@ def test_a_test_alone_that_was_stopped_starts_again_from_its_fit(figures: Path) 
 def test_a_test_alone_fails_with_its_fit(figures: Path) -> None:
     command = failing("near-tuned-seed0", 2, "error: no")
     assert work(figures, command, seeds=1, columns=("share",), rows=(4,)) == 1
-    record = Records(figures / "out").read("near-tuned-seed0-test-start-source")
+    record = Records(figures / "out/jobs").read("near-tuned-seed0-test-start-source")
     assert record["reason"] == "near-tuned-seed0 failed: no"
 
 
-def test_records_of_one_figure_are_read_and_those_without_a_figure_named(folder: Path) -> None:
-    command, records = Command(folder), Records(folder / "out")
+def test_a_finished_job_without_a_figure_of_the_table_is_an_error(folder: Path) -> None:
+    command, records = Command(folder), Records(folder / "out/jobs")
     work(folder, command, seeds=1)
     name = "far-tuned-seed0"
-    record = records.read(name)
-    earlier = {key: value for key, value in record.items() if key != "figures"}
-    records.write(name, {**earlier, "metric": "test/miou", "figure": 0.31})
-    records.check(plan_of(folder, seeds=1))
-    write_report(plan_of(folder, seeds=1))
-    assert ",31.00," in (folder / "out/table.csv").read_text()
-    records.write(name, {**earlier, "metric": "test/dice", "figure": 0.31})
-    with pytest.raises(UsageError, match=rf"{name} was done without test/miou.*\nRemove jobs/far"):
-        records.check(plan_of(folder, seeds=1))
+    records.write(name, {**records.read(name), "figures": {"test/dice": 0.31}})
+    with pytest.raises(UsageError, match=rf"{name} was done without test/miou.*\nRemove {name}.js"):
+        records.check(plan_of(folder, seeds=1).jobs.values())
+
+
+def test_a_damaged_record_is_named(folder: Path) -> None:
+    (folder / "out/jobs").mkdir(parents=True)
+    (folder / "out/jobs/near-tuned-seed0.json").write_text("<<<<<<< HEAD")
+    with pytest.raises(UsageError, match=r"jobs/near-tuned-seed0.json: is no record of a job"):
+        Records(folder / "out/jobs").check(plan_of(folder).jobs.values())
+
+
+def test_weights_that_came_later_do_not_belong_to_a_finished_job(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, here = Records(folder / "out/jobs"), False
+    monkeypatch.setattr("lightning_app.table.plan.pretrained_available", lambda *given: here)
+    weights = {"architecture": "deeplabv3", "encoder_weights": "imagenet"}
+    sets = {"tuned": {"model.init_args": weights}}
+    asked: dict[str, Any] = {"seeds": 1, "rows": (1,), "args": sets}
+    work(folder, Command(folder), **asked)
+    here = True
+    with pytest.raises(UsageError, match=r"lacking_weights was 'imagenet' and is None now\n.*rem"):
+        records.check(plan_of(folder, **asked).jobs.values())
+    for name in ("near-tuned-seed0", "far-tuned-seed0"):
+        (folder / "out/jobs" / f"{name}.json").unlink()
+    work(folder, Command(folder), **asked)
+    # Done with the weights, it counts where they are not.
+    here = False
+    records.check(plan_of(folder, **asked).jobs.values())
 
 
 def failing(job: str, how: Exception | int, text: str = "") -> Command:
@@ -166,7 +186,7 @@ def test_a_failure_is_told_and_stops_nothing_else(folder: Path, capfd: Captured)
     command = failing("near-tuned-seed0", 2, text)
     began = time.time()
     assert work(folder, command) == 1
-    record = Records(folder / "out").read("near-tuned-seed0")
+    record = Records(folder / "out/jobs").read("near-tuned-seed0")
     assert record["state"] == "failed"
     assert record["reason"] == "broken.png: cannot be read / Give another one"
     assert "near-tuned-seed0: FAILED: broken.png" in capfd.readouterr().out
@@ -184,7 +204,7 @@ def test_what_needs_a_failed_pretraining_fails_with_its_reason(folder: Path) -> 
     command = failing("large-pretrained", RuntimeError("a bug\nin two lines"))
     assert work(folder, command, seeds=1) == 1
     assert command.of("fit") == ["large-pretrained", "near-tuned-seed0", "far-tuned-seed0"]
-    reason = Records(folder / "out").read("far-pretrained-tuned-seed0")["reason"]
+    reason = Records(folder / "out/jobs").read("far-pretrained-tuned-seed0")["reason"]
     assert reason == "its pretraining failed: RuntimeError: a bug in two lines"
     assert "Traceback" in (folder / "out/logs/large-pretrained.log").read_text()
     assert work(folder, Command(folder), seeds=1) == 0
@@ -194,7 +214,7 @@ def test_a_test_without_the_figure_is_a_failure(folder: Path) -> None:
     text = (folder / "toy.yaml").read_text().replace("test/miou", "test/dice")
     (folder / "toy.yaml").write_text(text)
     assert work(folder, Command(folder), seeds=1) == 1
-    assert Records(folder / "out").read("far-tuned-seed0")["reason"] == (
+    assert Records(folder / "out/jobs").read("far-tuned-seed0")["reason"] == (
         "the test measured no test/dice"
     )
 
@@ -215,14 +235,16 @@ def test_a_worker_that_is_told_to_stop_leaves_its_job_for_later(
     assert work(folder, command) == 143
     assert signal.getsignal(signal.SIGTERM) is before
     assert command.of("fit")[-1] == "near-pretrained-tuned-seed0"
-    assert Records(folder / "out").read("near-pretrained-tuned-seed0")["state"] == "interrupted"
+    assert (
+        Records(folder / "out/jobs").read("near-pretrained-tuned-seed0")["state"] == "interrupted"
+    )
     assert not list((folder / "out").rglob("run.lock"))
     assert work(folder, Command(folder)) == 0
     assert len(command.of("fit")) == 14
 
 
 def test_a_job_of_a_dead_worker_is_taken_over_but_not_for_ever(folder: Path) -> None:
-    command, records, name = Command(folder), Records(folder / "out"), "near-tuned-seed0"
+    command, records, name = Command(folder), Records(folder / "out/jobs"), "near-tuned-seed0"
     ended = subprocess.Popen(["true"])
     ended.wait()
     (folder / "out/runs" / name).mkdir(parents=True)

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from lightning.pytorch import LightningDataModule
 
+from lightning_app.table.definition import read_table
 from lightning_app.table.plan import Asked, Plan, make_plan
-from lightning_app.table.spec import read_table
 from tests.lightning_app.toys import ToyDataModule
 
 HERE = "tests.lightning_app.table.toys"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from data_modules.registry import write_phantom
 from lightning_app.errors import UsageError
-from lightning_app.table.records import held, write_text
-from lightning_app.table.spec import Table
+from lightning_app.table.definition import Table
+from lightning_app.table.records import exclusive, write_text
 
 
 def data_root(table: Table, given: str | None, out: Path, num: int) -> Path:
@@ -14,12 +14,12 @@ def data_root(table: Table, given: str | None, out: Path, num: int) -> Path:
 
     Args:
         table: The table.
-        given: What was given; None writes phantoms into ``out``, or takes those that are there.
+        given: What was given; None writes phantoms into `out`, or takes those that are there.
         out: The table's folder.
-        num: Size of each phantom data set, as ``lightning phantom --num`` takes it.
+        num: Size of each phantom data set, as `lightning phantom --num` takes it.
 
     Raises:
-        UsageError: Where the given folder is none.
+        UsageError: If the given folder does not exist.
     """
     if given is not None:
         root = Path(given).absolute()
@@ -29,7 +29,7 @@ def data_root(table: Table, given: str | None, out: Path, num: int) -> Path:
     root, marker = out / "phantoms", out / "phantoms.json"
     names = sorted({*(column.data for column in table.columns.values()), *table.sources()})
     wanted = {"num": num, "names": names}
-    with held(out):
+    with exclusive(out):
         if not marker.is_file() or json.loads(marker.read_text()) != wanted:
             print(f"no --data: phantoms of {', '.join(names)} are written", flush=True)
             for name in names:

@@ -29,7 +29,7 @@ class Column:
         title: As the table shows it.
         data: Short name of the data set; by default the column's own name.
         source: Short name of its pretraining data set, where stages are on one.
-        metric: The figure, a column of the test's ``metrics.csv``.
+        metric: The figure, a column of the test's `metrics.csv`.
         spread: The column there that stands behind the ±; without it that is over the seeds.
         percent: Whether the figure is a share, shown in %.
         digits: Decimals that are shown.
@@ -59,8 +59,8 @@ class Stage:
     """A fit; the one before it in a row's chain is what it starts from.
 
     Args:
-        config: Its config file; the data set's ``configs/data/<name>.yaml`` goes over it.
-        data: ``source`` (once a source) or ``column`` (once a column and seed, then tested).
+        config: Its config file; the data set's `configs/data/<name>.yaml` goes over it.
+        data: `source` (once a source) or `column` (once a column and seed, then tested).
         args: What is given beside.
     """
 
@@ -80,8 +80,6 @@ class Row:
         pretraining: As the paper names it; no row of a table need have one.
         test: Given to the test of the last stage. Rows that differ in this alone share their fits.
         paper: The paper's figures, as printed, by column; what it lacks stays out.
-        encoder: The paper's encoder, where the model's name is to say which one was used instead.
-        without_weights: What ``pretraining`` reads where the weights to start from are not held.
     """
 
     model: str
@@ -89,11 +87,9 @@ class Row:
     pretraining: str = ""
     test: Args = field(default_factory=dict)
     paper: dict[str, str] = field(default_factory=dict)
-    encoder: str | None = None
-    without_weights: str = "random"
 
     def tag(self) -> str:
-        """What ``test`` gives, in short, for names of jobs: ``start-source``; empty without it."""
+        """What `test` gives, in short, for names of jobs: `start-source`; empty without it."""
         words = [f"{key.rpartition('.')[2]}-{value}" for key, value in self.test.items()]
         return re.sub(r"[^\w.]+", "-", "-".join(words)).strip("-")
 
@@ -109,7 +105,7 @@ class Scale:
     Args:
         overlays: Config files over those of method and data.
         phantoms: Size of the phantom data sets, where no real data is given: images, or subjects.
-        args: By taker (``source``, ``column``, ``test``) or stage.
+        args: By taker (`source`, `column`, `test`) or stage.
     """
 
     overlays: list[str] = field(default_factory=list)
@@ -176,7 +172,7 @@ def read_table(name: str) -> Table:
     """Reads and checks the YAML of a table.
 
     Args:
-        name: Its path, or that of one that comes along, e.g. ``configs/table/hybrid.yaml``.
+        name: Its path, or that of one that comes along, e.g. `configs/table/hybrid.yaml`.
 
     Raises:
         UsageError: Names the place in the file.
@@ -265,7 +261,7 @@ def known(name: str, names: Iterable[str], where: str) -> str:
     """Returns a name that is one of these.
 
     Raises:
-        UsageError: Where it is not.
+        UsageError: If it is not.
     """
     names = list(names)
     if name not in names:

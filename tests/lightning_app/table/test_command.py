@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from data_modules.registry import write_phantom
-from lightning_app import cli
-from lightning_app.table.__main__ import main
+from lightning_app.cli import main
+from lightning_app.table.definition import read_table
 from lightning_app.table.launch import environment
 from lightning_app.table.records import Records
-from lightning_app.table.spec import read_table
 from lightning_app.table.worker import Worker
 from tests.lightning_app.table.toys import FIGURES, HERE, plan_of
 
 Captured = pytest.CaptureFixture[str]
-TABLE = "configs/table/hybrid.yaml"
+REPOSITORY = Path(__file__).parents[3]
+TABLE = ["table", "configs/table/hybrid.yaml"]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_a_part_of_the_hybrid_table_from_end_to_end(
     chests: Path, tmp_path: Path, capfd: Captured
 ) -> None:
     out = tmp_path / "out"
-    given = [TABLE, "--scale", "cpu_demo", "--data", str(chests), "--seeds", "1", "--jobs", "1"]
+    given = [*TABLE, "--scale", "cpu_demo", "--data", str(chests), "--seeds", "1", "--jobs", "1"]
     given += ["--out", str(out), "--rows", "1,8,9", "--set", "column.trainer.max_epochs=1"]
     # A row that cannot be done: the figure of one row is not that of another network.
     given += ["--set", "ledm.model.init_args.channel_mult=[1, 1, 2]"]
@@ -96,16 +96,16 @@ def test_a_launcher_that_is_told_to_stop_leaves_a_run_that_goes_on(folder: Path)
     model = {"class_path": "tests.lightning_app.toys.ToyModule", "init_args": {"seconds": 0.1}}
     config = {"model": model, "trainer": trainer, "last": {"every_n_steps": 1}}
     (folder / "configs" / "pretrain.yaml").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "lightning_app.table", "toy.yaml", "--scale", "small"]
+    command = [sys.executable, "-m", "lightning_app", "table", "toy.yaml", "--scale", "small"]
     command += ["--data", "data", "--out", "out", "--seeds", "1", "--jobs", "1"]
-    path = os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])
+    path = os.pathsep.join([str(REPOSITORY), *sys.path])
     launcher = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": path})
     runs = folder / "out/runs/large-pretrained"
     while not list(runs.glob("*/*/checkpoints/last.ckpt")) and launcher.poll() is None:
         time.sleep(0.1)
     launcher.send_signal(signal.SIGTERM)
     assert launcher.wait(120) == 128 + signal.SIGTERM
-    records = Records(folder / "out")
+    records = Records(folder / "out/jobs")
     assert records.read("large-pretrained")["state"] == "interrupted"
     assert (folder / "out/table.md").is_file()
     (run,) = runs.glob("*/*")
@@ -113,7 +113,7 @@ def test_a_launcher_that_is_told_to_stop_leaves_a_run_that_goes_on(folder: Path)
     assert 0 < step < 400
     sets = {stage: {"trainer.max_steps": step + 2} for stage in ("source", "column")}
     plan = plan_of(folder, args=sets, seeds=1)
-    assert Worker(plan, cli.main, time.time()).run() == 0
+    assert Worker(plan, main, time.time()).run() == 0
     assert list(runs.glob("*/*")) == [run]
     assert json.loads((run / "run.json").read_text())["last_step"] == step + 2
     assert records.read("far-pretrained-tuned-seed0")["state"] == "done"
@@ -147,6 +147,9 @@ def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--scale", "cpu", "--set", "hybird.a=1"], "no 'hybird'; did you mean 'hybrid'?"),
         (["--scale", "cpu", "--data", "nowhere"], "--data nowhere: is no folder"),
         (["--scale", "cpu", "--data", "."], "holds none of ph2, dermis, ham10000"),
+        (["--scale", "cpu", "--from", "nowhere"], "--from nowhere: holds no record of a job"),
+        (["--scale", "cpu", "--from", "."], "--from .: holds no record of a job"),
+        (["--scale", "cpu", "--wroker"], "lightning table: unrecognized arguments: --wroker"),
         ([], "required: --scale"),
     ],
 )
@@ -158,7 +161,7 @@ def test_mistakes_are_told_in_a_few_lines(
     capsys: Captured,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([TABLE, *given]) == 2
+    assert main([*TABLE, *given]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) <= 25
@@ -168,11 +171,11 @@ def test_mistakes_are_told_in_a_few_lines(
 def test_phantoms_are_written_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    from lightning_app.table.data import data_root
+    from lightning_app.table.data_root import data_root
 
     written: list[str] = []
     monkeypatch.setattr(
-        "lightning_app.table.data.write_phantom",
+        "lightning_app.table.data_root.write_phantom",
         lambda name, *args, **options: written.append(name),
     )
     table, out = read_table("toy.yaml"), folder / "out"
@@ -186,3 +189,32 @@ def test_phantoms_are_written_once(
     (folder / "toy.yaml").write_text(FIGURES)
     data_root(read_table("toy.yaml"), None, out, 6)
     assert written[6:] == ["near"]
+
+
+def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from lightning_app.cli import main; status = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    given = {
+        ("--help",): 0,
+        ("table/lmi",): 2,
+        ("table/lmi", "--scale", "cpu", "--from", "nowhere"): 2,
+        ("table/lmi", "--scale", "cpu", "--columns", "dise"): 2,
+    }
+    for args, status in given.items():
+        command = [sys.executable, "-c", code, "table", *args]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+        assert done.returncode == status, done.stderr
+        assert ("usage: lightning table" in done.stdout) == (status == 0)
+
+
+def test_ranks_of_a_cluster_do_not_make_one_run_of_the_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SLURM_PROCID", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert main(["table", "table/lmi", "--scale", "large"]) == 2
+    assert "SLURM_JOB_ID" in os.environ
+    assert not {"SLURM_PROCID", "LOCAL_RANK", "WORLD_SIZE"} & set(os.environ)

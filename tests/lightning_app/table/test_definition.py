@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from lightning_app.errors import UsageError
-from lightning_app.table.spec import read_table
+from lightning_app.table.definition import read_table
 from tests.lightning_app.table.toys import FIGURES, TABLE
 
 
