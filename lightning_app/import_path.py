@@ -18,8 +18,9 @@ def require_own_packages() -> None:
     ours = Path(__file__).resolve().parents[1]
     for name in PACKAGES:
         found = importlib.util.find_spec(name)
-        places = [] if found is None else [*(found.submodule_search_locations or [found.origin])]
-        if places and (ours / name).resolve() not in {Path(str(p)).resolve() for p in places}:
+        folders = found.submodule_search_locations if found is not None else None
+        places = [str(place) for place in folders or ([found.origin] if found is not None else [])]
+        if places and (ours / name).resolve() not in {Path(place).resolve() for place in places}:
             raise UsageError(
                 f"{name}: {places[0]} hides the package of meddiff with that name, which is in "
                 f"{ours}\nStart the command as `python -P -m lightning_app ...`, which does not "
