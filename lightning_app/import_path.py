@@ -17,15 +17,21 @@ def require_own_packages() -> None:
     """
     ours = Path(__file__).resolve().parents[1]
     for name in PACKAGES:
-        found = importlib.util.find_spec(name)
-        folders = found.submodule_search_locations if found is not None else None
-        places = [str(place) for place in folders or ([found.origin] if found is not None else [])]
-        if places and (ours / name).resolve() not in {Path(place).resolve() for place in places}:
+        places = _places(name)
+        if places and (ours / name).resolve() not in {place.resolve() for place in places}:
             raise UsageError(
                 f"{name}: {places[0]} hides the package of meddiff with that name, which is in "
                 f"{ours}\nStart the command as `python -P -m lightning_app ...`, which does not "
                 "look into the working directory first, or rename your own"
             )
+
+
+def _places(name: str) -> list[Path]:
+    """Where a package of this name would be imported from: folders, or the file of a module."""
+    found = importlib.util.find_spec(name)
+    if found is None:
+        return []
+    return [Path(place) for place in found.submodule_search_locations or [str(found.origin)]]
 
 
 def append_working_directory() -> None:
