@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_modules.base import ImageMaskDataModule
 from data_modules.errors import DataError
-from data_modules.inspection import assign_splits
-from data_modules.ixi import IXIDataModule
-from data_modules.layout import Item, Part, Problem
-from data_modules.splits import leaks
-from data_modules.verify import Records, files_of, mask_problems, verify
+from data_modules.kinds.masks import ImageMaskDataModule
+from data_modules.listing.inspection import assign_splits
+from data_modules.listing.pairs import Item, Part, Problem
+from data_modules.listing.splits import leaks
+from data_modules.listing.verify import Records, files_of, mask_problems, verify
+from data_modules.sets.ixi import IXIDataModule
 
 _MARKER = ".meddiff-phantom.json"
 
@@ -49,58 +49,58 @@ class DatasetEntry:
 
 DATASETS: dict[str, DatasetEntry] = {
     "isic": DatasetEntry(
-        "data_modules.isic.ISICDataModule",
+        "data_modules.sets.isic.ISICDataModule",
         "data_modules.phantoms.isic.write",
         "ISIC skin lesions with masks (2016, 2017, 2018 task 1)",
     ),
     "ph2": DatasetEntry(
-        "data_modules.ph2.PH2DataModule",
+        "data_modules.sets.ph2.PH2DataModule",
         "data_modules.phantoms.ph2.write",
         "PH2 skin lesions with masks",
     ),
     "dermis": DatasetEntry(
-        "data_modules.dermis.DermISDataModule",
+        "data_modules.sets.dermis.DermISDataModule",
         "data_modules.phantoms.dermis.write",
         "DermIS photographs of skin lesions with masks",
     ),
     "ham10000": DatasetEntry(
-        "data_modules.ham10000.HAM10000DataModule",
+        "data_modules.sets.ham10000.HAM10000DataModule",
         "data_modules.phantoms.ham10000.write",
         "HAM10000 skin lesions with masks, split by lesion",
     ),
     "shenzhen": DatasetEntry(
-        "data_modules.shenzhen.ShenzhenDataModule",
+        "data_modules.sets.shenzhen.ShenzhenDataModule",
         "data_modules.phantoms.shenzhen.write",
         "Shenzhen chest radiographs with lung masks",
     ),
     "montgomery": DatasetEntry(
-        "data_modules.montgomery.MontgomeryDataModule",
+        "data_modules.sets.montgomery.MontgomeryDataModule",
         "data_modules.phantoms.montgomery.write",
         "Montgomery chest radiographs with lung masks",
     ),
     "nih": DatasetEntry(
-        "data_modules.nih.NIHDataModule",
+        "data_modules.sets.nih.NIHDataModule",
         "data_modules.phantoms.nih.write",
         "NIH chest radiographs (ChestX-ray14) with the lung masks of XLSor",
     ),
     "celebamask_hq": DatasetEntry(
-        "data_modules.celebamask_hq.CelebAMaskHQDataModule",
+        "data_modules.sets.celebamask_hq.CelebAMaskHQDataModule",
         "data_modules.phantoms.celebamask_hq.write",
         "CelebAMask-HQ faces with 18 parts",
     ),
     "ffhq34": DatasetEntry(
-        "data_modules.ffhq34.FFHQ34DataModule",
+        "data_modules.sets.ffhq34.FFHQ34DataModule",
         "data_modules.phantoms.ffhq34.write",
         "FFHQ-34: 40 faces with 33 fine parts",
     ),
     "ixi": DatasetEntry(
-        "data_modules.ixi.IXIDataModule",
+        "data_modules.sets.ixi.IXIDataModule",
         "data_modules.phantoms.ixi.write",
         "IXI brain MR in T1, T2 and PD, split by subject",
         counted="subjects",
     ),
     "image_mask_folder": DatasetEntry(
-        "data_modules.image_mask_folder.ImageMaskFolderDataModule",
+        "data_modules.sets.image_mask_folder.ImageMaskFolderDataModule",
         "data_modules.phantoms.image_mask_folder.write",
         "your own images and masks in two folders",
     ),

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.celebamask_hq import FOLDER, IMAGES, MASKS, PARTS
-from data_modules.phantoms.face import paint
-from data_modules.phantoms.face_canvas import Cover, Face
+from data_modules.phantoms.painters.face import paint
+from data_modules.phantoms.painters.face_canvas import Cover, Face
+from data_modules.sets.celebamask_hq import FOLDER, IMAGES, MASKS, PARTS
 
 _A_FOLDER = 2000  # images whose part files share one of the official folders
 _JPEG_QUALITY = 92

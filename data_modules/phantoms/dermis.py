@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.lesion import Style, paint
+from data_modules.phantoms.painters.lesion import Style, paint
 
 # Photographs without a lens on the skin: small lesions, uneven light, an edge of the body.
 _STYLE = Style(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.lesion import Style, paint
+from data_modules.phantoms.painters.lesion import Style, paint
 
 _STYLE = Style(smallest=0.14, largest=0.42, hairs=0.4, ruler=0.1, rim=0.05, tint=(1.02, 0.93, 0.99))
 _FIRST_ID = 9_800_000  # above every real ISIC id, and the phantoms of ISIC

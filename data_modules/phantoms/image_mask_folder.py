@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.lesion import paint
+from data_modules.phantoms.painters.lesion import paint
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)) -> list[Path]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.isic import LAYOUTS
-from data_modules.phantoms.lesion import paint
+from data_modules.phantoms.painters.lesion import paint
+from data_modules.sets.isic import LAYOUTS
 
 _FIRST_ID = 9_000_000  # above every real ISIC id of these challenges
 _JPEG_QUALITY = 92

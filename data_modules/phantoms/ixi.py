@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_modules.errors import DataError
-from data_modules.phantoms.brain import MODALITIES, Field, Head, scan
+from data_modules.phantoms.painters.brain import MODALITIES, Field, Head, scan
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.chest import paint
+from data_modules.phantoms.painters.chest import paint
 
 _FIRST = 90_000_001  # above every real patient number of ChestX-ray14
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.lesion import Style, paint
+from data_modules.phantoms.painters.lesion import Style, paint
 
 # Large lesions on pale skin, seen through a lens whose rim is in most pictures.
 _STYLE = Style(smallest=0.2, largest=0.48, hairs=0.35, ruler=0, rim=0.7, tint=(0.98, 1.0, 0.9))
