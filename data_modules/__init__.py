@@ -1,37 +1,23 @@
 """Files on disk to batches.
 
-The data modules are imported here, so that a config can name a class without its module.
+The data modules of all registered data sets are here, so that a config can name a class without its
+module.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from data_modules.batch import Batch
 from data_modules.errors import CorruptImageError, DataError
 from data_modules.kinds.noise import NoiseDataModule
-from data_modules.sets.celebamask_hq import CelebAMaskHQDataModule
-from data_modules.sets.dermis import DermISDataModule
-from data_modules.sets.ffhq34 import FFHQ34DataModule
-from data_modules.sets.ham10000 import HAM10000DataModule
-from data_modules.sets.image_mask_folder import ImageMaskFolderDataModule
-from data_modules.sets.isic import ISICDataModule
-from data_modules.sets.ixi import IXIDataModule
-from data_modules.sets.montgomery import MontgomeryDataModule
-from data_modules.sets.nih import NIHDataModule
-from data_modules.sets.ph2 import PH2DataModule
-from data_modules.sets.shenzhen import ShenzhenDataModule
+from data_modules.registry import DATASETS, find_dataset
 
-__all__ = [
-    "Batch",
-    "CelebAMaskHQDataModule",
-    "CorruptImageError",
-    "DataError",
-    "DermISDataModule",
-    "FFHQ34DataModule",
-    "HAM10000DataModule",
-    "ISICDataModule",
-    "IXIDataModule",
-    "ImageMaskFolderDataModule",
-    "MontgomeryDataModule",
-    "NIHDataModule",
-    "NoiseDataModule",
-    "PH2DataModule",
-    "ShenzhenDataModule",
-]
+_SETS = {kind.__name__: kind for kind in map(find_dataset, DATASETS)}
+globals().update(_SETS)
+
+__all__ = ["Batch", "CorruptImageError", "DataError", "NoiseDataModule"]
+__all__ += list(_SETS)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Stands for the data modules, which no type checker sees."""

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data_modules.errors import DataError
-from data_modules.kinds.mask_dataset import Mask, Preprocess
+from data_modules.kinds.mask_dataset import Preprocess
 from data_modules.kinds.masks import ImageMaskDataModule
 from data_modules.kinds.transforms import to_channels
-from data_modules.reading.io import ImageArray
+from data_modules.reading.formats import ImageArray, Mask
 
 _GAMMA = 0.5
 _BLANK = 0.02  # of the range of the image: a line that varies less shows nothing
@@ -24,7 +24,7 @@ _BLANK = 0.02  # of the range of the image: a line that varies less shows nothin
 def equalize(image: ImageArray) -> npt.NDArray[np.float32]:
     """Histogram equalisation followed by gamma 0.5, over one image.
 
-    ``v' = 255 * sqrt((cdf(v) - cdf(v_min)) / (N - cdf(v_min)))`` with cdf(v) the number of pixels
+    `v' = 255 * sqrt((cdf(v) - cdf(v_min)) / (N - cdf(v_min)))` with cdf(v) the number of pixels
     of at most v, v_min the smallest value present and N the number of pixels. Colour becomes
     luminance first. A change of the pixel values that keeps their order changes nothing.
 
@@ -78,7 +78,7 @@ def crop_blank_borders(image: ImageArray, mask: Mask | None) -> tuple[ImageArray
     return image[top:bottom, left:right], mask
 
 
-def prepare(
+def crop_and_equalize(
     image: ImageArray, mask: Mask | None, *, equalized: bool, cropped: bool
 ) -> tuple[ImageArray, Mask | None]:
     """Cuts borders, then equalises, as far as that is asked for."""
@@ -92,10 +92,10 @@ class ChestDataModule(ImageMaskDataModule):
 
     Args:
         root: Folder that holds the data set's top-level folder.
-        equalize: Whether each image is equalised (:func:`equalize`) at its own size before it is
+        equalize: Whether each image is equalised (`equalize`) at its own size before it is
             resized, as the paper does (papers/hybrid.md 2d).
-        crop_borders: Whether blank borders are cut first (:func:`crop_blank_borders`).
-        **kwargs: As :class:`ImageMaskDataModule`.
+        crop_borders: Whether blank borders are cut first (`crop_blank_borders`).
+        **kwargs: As `ImageMaskDataModule`.
     """
 
     folders: ClassVar[tuple[str, ...]]
@@ -120,10 +120,10 @@ class ChestDataModule(ImageMaskDataModule):
         return cls._top_level(root) is not None
 
     def preprocessing(self) -> Preprocess | None:
-        """:func:`prepare` with these settings; None where nothing is asked for."""
+        """`crop_and_equalize` with these settings; None where nothing is asked for."""
         if not (self.equalize or self.crop_borders):
             return None
-        return partial(prepare, equalized=self.equalize, cropped=self.crop_borders)
+        return partial(crop_and_equalize, equalized=self.equalize, cropped=self.crop_borders)
 
     def top_level(self) -> str:
         """The top-level folder that is there, relative to the root.

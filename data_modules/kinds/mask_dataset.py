@@ -1,6 +1,5 @@
 """Pairs of image and mask as a torch data set."""
 
-import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,71 +10,21 @@ import torch
 from torch.utils.data import Dataset
 
 from data_modules.batch import Batch
-from data_modules.kinds.transforms import (
-    Augmentation,
-    resize_image,
-    resize_mask,
-    to_channels,
-    to_tensor,
-)
-from data_modules.listing.pairs import Item
-from data_modules.reading.io import ImageArray, read_image, read_mask
+from data_modules.kinds.augmentation import Augmentation
+from data_modules.kinds.item_cache import ItemCache
+from data_modules.kinds.transforms import resize_image, resize_mask, to_channels, to_tensor
+from data_modules.listing.items import Item
+from data_modules.reading.formats import ImageArray, Mask
+from data_modules.reading.io import read_image, read_mask
 
-Mask: TypeAlias = npt.NDArray[np.uint8]
 Preprocess: TypeAlias = Callable[[ImageArray, Mask | None], tuple[ImageArray, Mask | None]]
 """Takes and gives an image (H, W, 1 or 3) as decoded and its mask (H, W), where there is one."""
-
-
-class ItemCache:
-    """Decoded, resized items in memory that forked workers share, filled as items are first read.
-
-    Images of 8 bits are held as uint8 and deeper ones as float32, so that the cache never costs
-    precision.
-
-    Args:
-        length: Number of items.
-        size: Height and width.
-        channels: Channels of the images.
-        deep: Whether images have more than 8 bits.
-        masks: Whether there are masks.
-    """
-
-    def __init__(self, length: int, size: int, channels: int, deep: bool, masks: bool) -> None:
-        dtype = np.float32 if deep else np.uint8
-        self.images = _shared((length, size, size, channels), dtype)
-        self.masks = _shared((length, size, size), np.uint8) if masks else None
-        self.filled = _shared((length,), np.uint8)
-
-    @staticmethod
-    def bytes_an_item(size: int, channels: int, deep: bool, masks: bool) -> int:
-        """Memory of one item, in bytes."""
-        return size * size * (channels * (4 if deep else 1) + masks)
-
-    def get(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None] | None:
-        """The item, or None if it has not been put yet."""
-        if not self.filled[index]:
-            return None
-        return self.images[index], None if self.masks is None else self.masks[index]
-
-    def put(self, index: int, image: npt.NDArray[Any], mask: npt.NDArray[np.uint8] | None) -> None:
-        """Keeps an item."""
-        self.images[index] = image
-        if self.masks is not None:
-            self.masks[index] = mask
-        self.filled[index] = 1
-
-
-def _shared(shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """Zeros in an anonymous mapping: shared after a fork, and not bound by the size of /dev/shm."""
-    count = int(np.prod(shape))
-    buffer = mmap.mmap(-1, max(count * np.dtype(dtype).itemsize, 1))
-    return np.frombuffer(buffer, dtype=dtype, count=count).reshape(shape)
 
 
 class ImageMaskDataset(Dataset[Batch]):
     """Images in [-1, 1] with masks of class ids.
 
-    8-bit images are ``x / 127.5 - 1``; deeper ones are scaled to [0, 255] without rounding before.
+    8-bit images are `x / 127.5 - 1`; deeper ones are scaled to [0, 255] without rounding before.
 
     Args:
         root: Folder that the paths of the items are relative to.
@@ -84,7 +33,7 @@ class ImageMaskDataset(Dataset[Batch]):
         in_channels: 1 or 3.
         with_masks: Whether masks are read; every item must have one then.
         binary_masks: Whether 255 in a mask is class 1; else it means ignore.
-        deep: Whether an image has more than 8 bits, or gets them from ``preprocess``.
+        deep: Whether an image has more than 8 bits, or gets them from `preprocess`.
         preprocess: Changes an image, and with it its mask, in the size that the files have.
         augmentation: Applied to image and mask together.
         cached: Whether decoded items are kept in memory.

@@ -65,7 +65,7 @@ class NoiseDataModule(LightningDataModule):
             )
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches of ``index`` alone; each rank gets its share, nothing padded."""
+        """Batches of `index` alone; each rank gets its share, nothing padded."""
         indices = _Indices(self.num_samples)
         world, rank = (
             (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

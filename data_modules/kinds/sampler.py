@@ -12,8 +12,8 @@ class ResumableSampler(DistributedSampler[Any]):
     """Shuffles by (seed, epoch) and starts in the middle of an epoch where a run was resumed.
 
     A subclass of DistributedSampler because Lightning replaces every other one under DDP. It yields
-    ``(index, epoch)``, so that a worker that lives on over epochs augments by the right epoch.
-    Every rank gets the same number of items: the rest is dropped where ``multiple`` is given and
+    `(index, epoch)`, so that a worker that lives on over epochs augments by the right epoch.
+    Every rank gets the same number of items: the rest is dropped where `multiple` is given and
     filled from the start of the order where it is not.
 
     Args:
@@ -77,8 +77,8 @@ class UnpaddedSampler(DistributedSampler[Any]):
 class ResumableDataLoader(DataLoader[Any]):
     """A data loader that starts only when the first batch is asked for.
 
-    Lightning calls ``iter`` on the loaders before it has restored its counters (with
-    ``estimated_stepping_batches`` even before the checkpoint is read), and workers would prefetch
+    Lightning calls `iter` on the loaders before it has restored its counters (with
+    `estimated_stepping_batches` even before the checkpoint is read), and workers would prefetch
     from the wrong place at once.
     """
 
@@ -92,4 +92,4 @@ class ResumableDataLoader(DataLoader[Any]):
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes nothing, see :meth:`state_dict`."""
+        """Takes nothing, see `state_dict`."""

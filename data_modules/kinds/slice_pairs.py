@@ -3,15 +3,15 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from data_modules.kinds.slice_reader import Cut, Key, SliceItem, Stack, items_of, whole_cut
+from data_modules.kinds.slice_cuts import Cut, Key, SliceItem, Stack, items_of, whole_cut
+from data_modules.listing.items import Problem
 from data_modules.listing.modalities import Modality, Scan
-from data_modules.listing.pairs import Problem
 
 _APART = "on different grids: registered when they are tested"
 
 
 @dataclass(frozen=True)
-class Pairs:
+class MatchedScans:
     """What of two modalities belongs together.
 
     Attributes:
@@ -25,11 +25,11 @@ class Pairs:
     lone_targets: list[Scan]
 
 
-def match(sources: Sequence[Scan], targets: Sequence[Scan]) -> Pairs:
+def match_scans(sources: Sequence[Scan], targets: Sequence[Scan]) -> MatchedScans:
     """Pairs the files of equal keys."""
     target_of = {scan.key: scan for scan in targets}
     keys = {scan.key for scan in sources}
-    return Pairs(
+    return MatchedScans(
         [(scan, target_of[scan.key]) for scan in sources if scan.key in target_of],
         [scan for scan in sources if scan.key not in target_of],
         [scan for scan in targets if scan.key not in keys],
@@ -37,7 +37,7 @@ def match(sources: Sequence[Scan], targets: Sequence[Scan]) -> Pairs:
 
 
 @dataclass(frozen=True)
-class Pairing:
+class PairCutter:
     """How pairs come to lie on one grid.
 
     Attributes:
@@ -51,6 +51,20 @@ class Pairing:
     target: Modality
     fractions: Sequence[float]
     registration: bool
+
+    def of_subjects(
+        self, subjects: Collection[str], sources: Sequence[Scan], targets: Sequence[Scan]
+    ) -> tuple[list[SliceItem], list[Problem]]:
+        """The slices of all pairs of some subjects, and the subjects and pairs that give none.
+
+        Args:
+            subjects: Each must have a pair.
+            sources: Files of the source modality, of any subject.
+            targets: Files of the target modality, of any subject.
+        """
+        matched = match_scans(sources, targets)
+        items, problems = self.items([p for p in matched.pairs if p[0].subject in subjects])
+        return items, problems + self._missing(subjects, sources, targets)
 
     def items(self, pairs: Sequence[tuple[Scan, Scan]]) -> tuple[list[SliceItem], list[Problem]]:
         """The slices of pairs, and the pairs that cannot be brought together."""
@@ -91,12 +105,12 @@ class Pairing:
         cut = whole_cut(source, self.fractions)
         return {"source": cut, "target": Cut(target, cut.indices, source)}
 
-    def missing(
+    def _missing(
         self, subjects: Collection[str], sources: Sequence[Scan], targets: Sequence[Scan]
     ) -> list[Problem]:
         """The subjects without any pair."""
         problems = []
-        paired = {source.subject for source, _ in match(sources, targets).pairs}
+        paired = {source.subject for source, _ in match_scans(sources, targets).pairs}
         for subject in sorted(set(subjects) - paired):
             there = [scan for scan in targets if scan.subject == subject]
             other = self.source if there else self.target
@@ -109,21 +123,21 @@ class Pairing:
             problems.append(Problem("unpaired", there[0].path if there else subject, text))
         return problems
 
-    def notes(self, pairs: Pairs) -> list[str]:
+    def notes(self, matched: MatchedScans) -> list[str]:
         """Which files are pairs and which are not, a line each after the counts."""
-        lone = {self.target: pairs.lone_targets, self.source: pairs.lone_sources}
+        lone = {self.target: matched.lone_targets, self.source: matched.lone_sources}
         counts = ", ".join(f"{len(scans)} unpaired {name}" for name, scans in lone.items())
-        number = len(pairs.pairs)
+        number = len(matched.pairs)
         pairs_of = "1 pair" if number == 1 else f"{number} pairs"
         lines = [f"{self.target} and {self.source}: {pairs_of}, {counts}"]
-        for source, target in pairs.pairs:
+        for source, target in matched.pairs:
             apart = source.grid and target.grid and not source.grid.agrees(target.grid)
             how = f" ({_APART})" if apart and self.registration else ""
             lines.append(f"  pair: {target.path} and {source.path}{how}")
         return lines + [f"  unpaired: {scan.path}" for scans in lone.values() for scan in scans]
 
 
-def size_problems(items: Sequence[SliceItem], stacks: Mapping[Cut, Stack]) -> list[Problem]:
+def unequal_slices(items: Sequence[SliceItem], stacks: Mapping[Cut, Stack]) -> list[Problem]:
     """Pairs of single slices that differ in size or in the shape of a pixel."""
     problems = []
     for item in items:

@@ -6,28 +6,24 @@ import json
 import os
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Literal
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
-from data_modules.batch import Batch
 from data_modules.errors import CorruptImageError, DataError
-from data_modules.kinds.transforms import Augmentation, to_tensor
-from data_modules.listing.modalities import Scan, stem_of
-from data_modules.listing.pairs import Problem
+from data_modules.kinds.slice_cuts import Cut, SliceItem, Stack
+from data_modules.listing.items import Problem
+from data_modules.listing.modalities import Scan
 from data_modules.reading.io import read_bytes, read_image
 from data_modules.reading.registration import register_rigid
 from data_modules.reading.user_cache import cache_folder, keep
 from data_modules.reading.volumes import (
     Plane,
     Spacing,
-    axial_index,
     axial_plane,
     read_volume,
     to_square,
@@ -35,76 +31,9 @@ from data_modules.reading.volumes import (
     turned,
 )
 
-Key: TypeAlias = Literal["image", "source", "target"]
-
 _FORMAT = 1  # of the remembered slices, and of the way they are made; another number is made anew
 _THREADS = 8  # each may hold some volumes of 40 MB
 _REGISTERING = threading.Lock()  # SimpleITK's number of threads is one for the whole process
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The planes that are taken from one file.
-
-    Attributes:
-        scan: The file.
-        indices: Axial planes of the grid that they lie on; none of a single slice.
-        onto: What the volume is registered to, whose grid then counts.
-    """
-
-    scan: Scan
-    indices: tuple[int, ...] = ()
-    onto: Scan | None = None
-
-
-@dataclass(frozen=True)
-class SliceItem:
-    """What one index of a split gives.
-
-    Attributes:
-        path: Names it: the file of a single slice, else the volume with `_slice<index>`.
-        subject: Whose it is.
-        cuts: The planes of each key of the batch, all alike.
-        row: Which of the planes.
-    """
-
-    path: str
-    subject: str
-    cuts: Mapping[Key, Cut]
-    row: int = 0
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The planes of a cut.
-
-    Attributes:
-        images: (N, S, S) float32 in [0, 255].
-        shape: Rows and columns of the file's planes.
-        spacing: Their distances.
-    """
-
-    images: Plane
-    shape: tuple[int, ...]
-    spacing: Spacing
-
-
-def items_of(cuts: Mapping[Key, Cut]) -> list[SliceItem]:
-    """One item a plane, named after the first of the cuts."""
-    scan, indices = next((cut.scan, cut.indices) for cut in cuts.values())
-    if not indices:
-        return [SliceItem(scan.path, scan.subject, cuts)]
-    # A name without `.gz`, so that its stem names the slice.
-    names = [f"{stem_of(scan.path)}_slice{index:03d}.nii" for index in indices]
-    return [SliceItem(name, scan.subject, cuts, row) for row, name in enumerate(names)]
-
-
-def whole_cut(scan: Scan, fractions: Sequence[float]) -> Cut:
-    """The planes of a file at fractions of its axial extent; each plane once."""
-    if scan.grid is None or scan.flat:
-        return Cut(scan)
-    depth = scan.grid.shape[2]
-    return Cut(scan, tuple(sorted({axial_index(fraction, depth) for fraction in fractions})))
 
 
 @dataclass
@@ -275,48 +204,3 @@ def _remember(file: Path, stack: Stack) -> None:
         file,
         lambda out: np.savez(out, images=stack.images, shape=stack.shape, spacing=stack.spacing),
     )
-
-
-class SliceDataset(Dataset[Batch]):
-    """Slices in [-1, 1]: ``image`` alone, ``source`` alone, or ``source`` and ``target``.
-
-    Args:
-        items: What to yield, in this order.
-        stacks: The planes of all their cuts.
-        in_channels: 1, or 3 that are equal.
-        augmentation: Applied to ``image``.
-    """
-
-    def __init__(
-        self,
-        items: Sequence[SliceItem],
-        stacks: Mapping[Cut, Stack],
-        *,
-        in_channels: int,
-        augmentation: Augmentation | None = None,
-    ) -> None:
-        self.items = list(items)
-        self.in_channels = in_channels
-        self.augmentation = augmentation
-        # Views, not copies: forked workers share them.
-        self._planes = [
-            {key: stacks[cut].images[item.row] for key, cut in item.cuts.items()} for item in items
-        ]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Batch:
-        """One item.
-
-        Args:
-            key: Its index, or (index, epoch): the epoch only enters the augmentation.
-        """
-        index, epoch = key if isinstance(key, tuple) else (key, 0)
-        batch = {"index": torch.tensor(index)}
-        for name, plane in self._planes[index].items():
-            image = np.repeat(plane[..., None], self.in_channels, axis=-1)
-            if self.augmentation is not None:
-                image, _ = self.augmentation(image, None, epoch, index)
-            batch[name] = to_tensor(image)
-        return cast(Batch, batch)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_modules.errors import DataError
-from data_modules.listing.pairs import Item, Listing, Part, Problem
+from data_modules.listing.items import Item, Listing, Part, Problem
+from data_modules.listing.records import Records
 from data_modules.listing.splits import (
     Split,
     SplitPlan,
@@ -15,7 +16,6 @@ from data_modules.listing.splits import (
     take_groups,
     tie_groups,
 )
-from data_modules.listing.verify import Records
 
 _SHOWN = 10
 _REPAIR = (

@@ -20,8 +20,8 @@ class SplitPlan:
     """How the images of a data set are shared out.
 
     Attributes:
-        val_fraction: Share of the groups for validation, where ``num_train`` is not given.
-        test_fraction: Share of the groups for test, where ``num_train`` is not given.
+        val_fraction: Share of the groups for validation, where `num_train` is not given.
+        test_fraction: Share of the groups for test, where `num_train` is not given.
         num_train: Number of training images; the others are for validation and test.
         num_val: Number of validation images; None keeps all.
         num_test: Number of test images; None keeps all.
@@ -81,7 +81,7 @@ def split_groups(
 ) -> list[Split]:
     """Assigns each item to a split.
 
-    The test groups lie at the low end of :func:`position` and the validation groups at the high
+    The test groups lie at the low end of `position` and the validation groups at the high
     end, so that changing one fraction leaves the other split alone. The fractions hold on average.
     A split with a fraction above 0 that no group fell into takes the training group next to its
     end, as long as another one is left.
@@ -126,7 +126,7 @@ def _natural(place: float, val_fraction: float, test_fraction: float) -> Split:
 
 
 def take_groups(groups: Sequence[str], num: int, seed: int) -> list[bool]:
-    """Takes whole groups, in the order of :func:`position`, until they make up ``num`` items.
+    """Takes whole groups, in the order of `position`, until they make up `num` items.
 
     A group that would make them more is passed over.
 
@@ -164,7 +164,7 @@ def take_groups(groups: Sequence[str], num: int, seed: int) -> list[bool]:
 def halve_groups(groups: Sequence[str], seed: int) -> list[Split]:
     """Shares groups out between validation and test so that both get as many items.
 
-    In the order of :func:`position` each group goes where there are fewer items so far, first to
+    In the order of `position` each group goes where there are fewer items so far, first to
     test; an odd item is therefore a test item.
 
     Args:
@@ -183,7 +183,7 @@ def halve_groups(groups: Sequence[str], seed: int) -> list[Split]:
 
 
 def _in_order(groups: Iterable[str], seed: int) -> list[tuple[str, int]]:
-    """Groups and their sizes in the order of :func:`position`."""
+    """Groups and their sizes in the order of `position`."""
     return sorted(Counter(groups).items(), key=lambda item: (position(item[0], seed), item[0]))
 
 

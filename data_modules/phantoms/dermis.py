@@ -23,14 +23,14 @@ _JPEG_QUALITY = 92
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)) -> list[Path]:
-    """Writes ``Skin Image Data Set-1/skin_data/melanoma/dermis/P1_orig.jpg`` and so on.
+    """Writes `Skin Image Data Set-1/skin_data/melanoma/dermis/P1_orig.jpg` and so on.
 
     Photographs 1, 3, ... go to the melanomas and 2, 4, ... to the others; both folders are there.
 
     Args:
         root: Folder that gets `Skin Image Data Set-1/` and `Skin Image Data Set-2/`.
         num: Number of photographs.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
 
     Returns:

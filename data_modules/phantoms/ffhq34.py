@@ -50,7 +50,7 @@ def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (128, 128)
     Args:
         root: Folder that gets `ffhq_34/`.
         num: Number of training images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
 
     Returns:

@@ -20,7 +20,7 @@ def write(
     Args:
         root: Folder that gets the official folders.
         num: Number of training images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
         year: 2016, 2017 or 2018: whose layout.
 

@@ -14,12 +14,12 @@ _DRAW = 2  # sets the pictures of one seed apart from those of other data sets
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)) -> list[Path]:
-    """Writes ``PH2Dataset/PH2 Dataset images/IMD9001/`` with image and mask, and so on.
+    """Writes `PH2Dataset/PH2 Dataset images/IMD9001/` with image and mask, and so on.
 
     Args:
         root: Folder that gets `PH2Dataset/`.
         num: Number of images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
 
     Returns:

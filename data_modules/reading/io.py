@@ -6,18 +6,14 @@ on stored pixels in every public data set; a pair that only fits once turned is 
 
 import io
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from data_modules.errors import CorruptImageError
+from data_modules.reading.formats import DICOM_SUFFIXES, ImageArray
 
-ImageArray: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
-
-DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
-IMAGE_SUFFIXES = DICOM_SUFFIXES | {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS_PER_SAMPLE = 258
 _PNG_BIT_DEPTH = 24  # offset in the file

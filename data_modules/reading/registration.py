@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,45 +21,12 @@ Volume: TypeAlias = npt.NDArray[np.float32]
 Matrix: TypeAlias = npt.NDArray[np.float64]
 
 _FORMAT = 1  # of the remembered matrix, and of the way it is found; another number is found anew
-_TOLERANCE = 1e-3  # millimetres
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # nibabel's world to that of SimpleITK, and back
 _SHRINK = (4, 2, 1)
 _BLUR = (2, 1, 0)  # standard deviations in voxels
 _SAMPLES = 60_000  # voxels a level at which the two volumes are compared
 _SEED = 1
 _LEAST_INFORMATION = 0.05  # nats; two heads that overlap share several times as much
-
-
-class _Image(Protocol):
-    """What is asked of a nibabel image."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def affine(self) -> Matrix | None: ...
-
-
-Grid: TypeAlias = tuple[tuple[int, ...], Matrix]
-
-
-def same_grid(first: _Image | Grid, second: _Image | Grid) -> bool:
-    """Whether voxels of two volumes lie at the same places.
-
-    Args:
-        first: A nibabel image, or its shape and its affine (4, 4) in millimetres.
-        second: The same.
-
-    Returns:
-        True where shapes are equal and affines agree within a thousandth of a millimetre.
-    """
-    (shape, affine), (other_shape, other_affine) = _grid(first), _grid(second)
-    return shape == other_shape and np.allclose(affine, other_affine, rtol=0, atol=_TOLERANCE)
-
-
-def _grid(volume: _Image | Grid) -> Grid:
-    shape, affine = volume if isinstance(volume, tuple) else (volume.shape, volume.affine)
-    return tuple(shape), np.asarray(affine, dtype=np.float64)
 
 
 def register_rigid(fixed: Path, moving: Path, *, cache: bool = True) -> tuple[Volume, Matrix]:

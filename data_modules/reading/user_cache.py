@@ -21,7 +21,7 @@ def keep(file: Path, write: Callable[[BinaryIO], object]) -> None:
     """Writes a file whole, or leaves what was there where that cannot be done.
 
     Args:
-        file: In :func:`cache_folder`.
+        file: In `cache_folder`.
         write: Gets the file, open for writing.
     """
     temporary = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")

@@ -4,7 +4,6 @@ Arrays are turned to the axes right, anterior, superior (RAS) before anything el
 with anterior up and the patient's right at the right (neurological view).
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from data_modules.errors import CorruptImageError
-from data_modules.reading.registration import same_grid
+from data_modules.reading.grids import Grid
 
 Plane = npt.NDArray[np.float32]
 Spacing = tuple[float, float]
 """Distance of rows and of columns in mm."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the voxels of a volume lie.
-
-    Attributes:
-        shape: Voxels along right, anterior and superior; one of them is 1 in a single slice.
-        affine: Index to mm, four rows of four.
-    """
-
-    shape: tuple[int, int, int]
-    affine: tuple[tuple[float, ...], ...]
-
-    @property
-    def flat(self) -> bool:
-        """Whether it is a single slice."""
-        return 1 in self.shape
-
-    @property
-    def sides(self) -> tuple[float, float, float]:
-        """Sides of a voxel in mm."""
-        x, y, z = np.linalg.norm(np.array(self.affine)[:3, :3], axis=0).tolist()
-        return x, y, z
-
-    def agrees(self, other: "Grid") -> bool:
-        """Whether both have the same voxels in the same places."""
-        first, second = ((grid.shape, np.array(grid.affine)) for grid in (self, other))
-        return same_grid(first, second)
-
-    def __str__(self) -> str:
-        size = "x".join(map(str, self.shape))
-        sides = " x ".join(f"{side:.3g}" for side in self.sides)
-        first = ", ".join(f"{row[3]:.1f}" for row in self.affine[:3])
-        return f"{size} voxels of {sides} mm from ({first})"
 
 
 def read_grid(path: Path) -> Grid:
@@ -88,7 +52,7 @@ def turned(path: Path, data: npt.NDArray[Any], turn: npt.NDArray[Any]) -> npt.ND
     Args:
         path: Where they come from, for the error.
         data: As stored.
-        turn: As nibabel's ``io_orientation`` gives it.
+        turn: As nibabel's `io_orientation` gives it.
 
     Raises:
         CorruptImageError: If some are no numbers.

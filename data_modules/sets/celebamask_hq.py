@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 
 from data_modules.errors import DataError
 from data_modules.kinds.masks import ImageMaskDataModule
-from data_modules.listing.pairs import Exclusion, Listing, MaskPart, Problem, pair_by_key
-from data_modules.reading.io import IMAGE_SUFFIXES
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.items import Listing, MaskPart, Problem
+from data_modules.listing.pairs import pair_by_key
+from data_modules.reading.formats import IMAGE_SUFFIXES
 
 FOLDER = "CelebAMask-HQ"
 IMAGES = "CelebA-HQ-img"
@@ -52,15 +54,20 @@ class CelebAMaskHQDataModule(ImageMaskDataModule):
     Args:
         root: Folder that holds `CelebAMask-HQ/`, or its two folders themselves.
         num_classes: 19: background and 18 parts.
-        augment: As :class:`ImageMaskDataModule`, without `hflip`: it would leave left eyes, brows
+        augment: As `ImageMaskDataModule`, without `hflip`: it would leave left eyes, brows
             and ears on the right.
-        **kwargs: As :class:`ImageMaskDataModule`.
+        **kwargs: As `ImageMaskDataModule`.
     """
 
     short_name: ClassVar[str] = "celebamask_hq"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "CelebAMask-HQ faces with 18 parts"
+    origin: ClassVar[str] = (
         "The images are free for research at https://github.com/switchablenorms/CelebAMask-HQ "
         "(CelebAMask-HQ.zip); unpack it into that folder."
+    )
+    citation: ClassVar[str] = (
+        "Lee, Liu, Wu, Luo, MaskGAN: towards diverse and interactive facial image manipulation, "
+        "CVPR 2020, arXiv:1907.11922"
     )
     mask_size_free: ClassVar[bool] = True  # images have 1024 pixels a side, masks 512
 

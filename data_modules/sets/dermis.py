@@ -9,17 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from data_modules.kinds.masks import ImageMaskDataModule
-from data_modules.listing.pairs import (
-    Exclusion,
-    Listing,
-    MaskPart,
-    Part,
-    Problem,
-    by_key,
-    find_files,
-    pair_by_key,
-    subfolder,
-)
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.files import find_files, subfolder
+from data_modules.listing.items import Listing, MaskPart, Part, Problem
+from data_modules.listing.pairs import by_key, pair_by_key
 
 _SETS = {"melanoma": "Skin Image Data Set-1", "notmelanoma": "Skin Image Data Set-2"}
 _IMAGE = "_orig"
@@ -35,14 +28,19 @@ class DermISDataModule(ImageMaskDataModule):
         root: Folder that holds `Skin Image Data Set-1/` and `Skin Image Data Set-2/`, or
             `skin_data/` with both halves.
         dermquest: Whether the 137 photographs from DermQuest beside them are used too.
-        **kwargs: As :class:`ImageMaskDataModule`.
+        **kwargs: As `ImageMaskDataModule`.
     """
 
     short_name: ClassVar[str] = "dermis"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "DermIS photographs of skin lesions with masks"
+    origin: ClassVar[str] = (
         "The photographs are free at https://uwaterloo.ca/vision-image-processing-lab/"
         "research-demos/skin-cancer-detection;\n"
         "unpack skin_image_data_set-1.zip and -2.zip into that folder."
+    )
+    citation: ClassVar[str] = (
+        "Glaister, Wong, Clausi, Segmentation of skin lesions from digital images using joint "
+        "statistical texture distinctiveness, 2014, doi:10.1109/TBME.2013.2297622"
     )
 
     def __init__(self, root: str | None = None, dermquest: bool = False, **kwargs: Any) -> None:

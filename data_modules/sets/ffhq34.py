@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from data_modules.kinds.masks import ImageMaskDataModule
-from data_modules.listing.pairs import Exclusion, Listing, Part, pair
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.items import Listing, Part
+from data_modules.listing.pairs import pair_folders
 
 FOLDER = "ffhq_34/real"
 
@@ -59,14 +61,19 @@ class FFHQ34DataModule(ImageMaskDataModule):
     Args:
         root: Folder that holds `ffhq_34/`, or `datasets/ffhq_34/`.
         num_classes: 34, background included.
-        **kwargs: As :class:`ImageMaskDataModule`.
+        **kwargs: As `ImageMaskDataModule`.
     """
 
     short_name: ClassVar[str] = "ffhq34"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "FFHQ-34: 40 faces with 33 fine parts"
+    origin: ClassVar[str] = (
         "The images are free for research: datasets.tar.gz of "
         "https://github.com/yandex-research/ddpm-segmentation holds ffhq_34/; unpack it into that "
         "folder."
+    )
+    citation: ClassVar[str] = (
+        "Baranchuk et al., Label-efficient semantic segmentation with diffusion models, ICLR 2022, "
+        "arXiv:2112.03126; images: Karras, Laine, Aila, CVPR 2019, arXiv:1812.04948"
     )
 
     def __init__(
@@ -97,7 +104,7 @@ class FFHQ34DataModule(ImageMaskDataModule):
     def _part(self, folder: str, exclusion: Exclusion) -> Part | None:
         if not (self.root / folder).is_dir():
             return None
-        return pair(
+        return pair_folders(
             self.root,
             folder,
             folder,

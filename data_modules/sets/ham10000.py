@@ -8,16 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from data_modules.kinds.masks import ImageMaskDataModule
-from data_modules.listing.pairs import (
-    Exclusion,
-    Listing,
-    MaskPart,
-    Problem,
-    by_key,
-    find_files,
-    pair_by_key,
-    subfolder,
-)
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.files import find_files, subfolder
+from data_modules.listing.items import Listing, MaskPart, Problem
+from data_modules.listing.pairs import by_key, pair_by_key
 
 _IMAGES = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 _MASKS = "HAM10000_segmentations_lesion_tschandl"
@@ -32,13 +26,18 @@ class HAM10000DataModule(ImageMaskDataModule):
 
     Args:
         root: Folder that holds `HAM10000/`, or the official folders themselves.
-        **kwargs: As :class:`ImageMaskDataModule`.
+        **kwargs: As `ImageMaskDataModule`.
     """
 
     short_name: ClassVar[str] = "ham10000"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "HAM10000 skin lesions with masks, split by lesion"
+    origin: ClassVar[str] = (
         "The images, masks and metadata are free at https://doi.org/10.7910/DVN/DBW86T; unpack the "
         "archives into HAM10000/ in that folder."
+    )
+    citation: ClassVar[str] = (
+        "Tschandl, Rosendahl, Kittler, The HAM10000 dataset, a large collection of multi-source "
+        "dermatoscopic images of common pigmented skin lesions, 2018, doi:10.1038/sdata.2018.161"
     )
 
     def __init__(self, root: str | None = None, **kwargs: Any) -> None:

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from data_modules.errors import DataError
-from data_modules.kinds.masks import ImageMaskDataModule, PredictSplit
-from data_modules.listing.pairs import Exclusion, Listing, find_files, pair
+from data_modules.kinds.base import PredictSplit
+from data_modules.kinds.masks import ImageMaskDataModule
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.files import find_files
+from data_modules.listing.items import Listing
+from data_modules.listing.pairs import pair_folders
 
 
 class ImageMaskFolderDataModule(ImageMaskDataModule):
-    """Pairs ``images/a/x.jpg`` with ``masks/a/x.png``; folders inside the two may nest.
+    """Pairs `images/a/x.jpg` with `masks/a/x.png`; folders inside the two may nest.
 
     `predict` needs no masks and by default goes over all images.
 
@@ -23,14 +27,15 @@ class ImageMaskFolderDataModule(ImageMaskDataModule):
         masks: Folder of masks in the root.
         mask_suffix: What a mask's name has more than its image's, as `_mask`.
         group_regex: Regular expression that finds the patient (lesion, slide) in the image's path
-            below ``images``, without suffix: its first group, or the whole match. Images of one
+            below `images`, without suffix: its first group, or the whole match. Images of one
             patient never come into two splits. None: each image is a patient of its own.
         predict_split: What `predict` goes over.
-        **kwargs: As :class:`ImageMaskDataModule`.
+        **kwargs: As `ImageMaskDataModule`.
     """
 
     short_name: ClassVar[str] = "image_mask_folder"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "your own images and masks in two folders"
+    origin: ClassVar[str] = (
         "Your own data: images/ with png, jpg, bmp, tiff or DICOM files, and masks/ with a png of "
         "the same name for each (0 and 255, or class ids)."
     )
@@ -70,7 +75,7 @@ class ImageMaskFolderDataModule(ImageMaskDataModule):
                 f"DICOM file.\n{self.advice()}"
             )
         return Listing(
-            pair(
+            pair_folders(
                 self.root,
                 self.images,
                 self.masks,

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from data_modules.errors import DataError
 from data_modules.kinds.masks import ImageMaskDataModule
-from data_modules.listing.pairs import Exclusion, Listing, Part, pair
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.items import Listing, Part
+from data_modules.listing.pairs import pair_folders
 
 Year: TypeAlias = Literal[2016, 2017, 2018]
 
@@ -58,13 +60,18 @@ class ISICDataModule(ImageMaskDataModule):
         year: The challenge: 2016, 2017 or 2018 (task 1).
         official_val: Whether the official validation folder is `val`, and nothing is held out of
             the training folder.
-        **kwargs: As :class:`ImageMaskDataModule`.
+        **kwargs: As `ImageMaskDataModule`.
     """
 
     short_name: ClassVar[str] = "isic"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "ISIC skin lesions with masks (2016, 2017, 2018 task 1)"
+    origin: ClassVar[str] = (
         "The images are free at https://challenge.isic-archive.com/data/ (task 1: training input "
         "and ground truth); unpack the archives into that folder."
+    )
+    citation: ClassVar[str] = (
+        "Codella et al., Skin lesion analysis toward melanoma detection 2018, arXiv:1902.03368; "
+        "of 2017: Codella et al., arXiv:1710.05006; of 2016: Gutman et al., arXiv:1605.01397"
     )
 
     def __init__(
@@ -116,7 +123,7 @@ class ISICDataModule(ImageMaskDataModule):
         if base is None:
             return None
         inside = "" if base == self.root else f"{base.name}/"
-        return pair(
+        return pair_folders(
             self.root,
             inside + folders.images,
             inside + folders.masks,

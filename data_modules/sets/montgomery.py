@@ -7,7 +7,9 @@ import re
 from typing import ClassVar
 
 from data_modules.kinds.chest import ChestDataModule
-from data_modules.listing.pairs import Exclusion, Item, Listing, Part, pair
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.items import Item, Listing, Part
+from data_modules.listing.pairs import pair_folders
 
 
 class MontgomeryDataModule(ChestDataModule):
@@ -17,13 +19,18 @@ class MontgomeryDataModule(ChestDataModule):
 
     Args:
         root: Folder that holds `MontgomerySet/`.
-        **kwargs: As :class:`ChestDataModule`.
+        **kwargs: As `ChestDataModule`.
     """
 
     short_name: ClassVar[str] = "montgomery"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "Montgomery chest radiographs with lung masks"
+    origin: ClassVar[str] = (
         "The set (NLM-MontgomeryCXRSet) is free at "
         "https://lhncbc.nlm.nih.gov/LHC-downloads/downloads.html; unpack it into that folder."
+    )
+    citation: ClassVar[str] = (
+        "Jaeger et al., Two public chest X-ray datasets for computer-aided screening of pulmonary "
+        "diseases, 2014, doi:10.3978/j.issn.2223-4292.2014.11.20"
     )
     folders: ClassVar[tuple[str, ...]] = ("MontgomerySet",)
     images: ClassVar[str] = "CXR_png"
@@ -36,7 +43,7 @@ class MontgomeryDataModule(ChestDataModule):
         """
         base = self.top_level()
         left, right = (
-            pair(
+            pair_folders(
                 self.root,
                 f"{base}/{self.images}",
                 f"{base}/ManualMask/{side}",

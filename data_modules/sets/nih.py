@@ -7,7 +7,10 @@ import re
 from typing import ClassVar
 
 from data_modules.kinds.chest import ChestDataModule
-from data_modules.listing.pairs import Exclusion, Listing, find_files, pair
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.files import find_files
+from data_modules.listing.items import Listing
+from data_modules.listing.pairs import pair_folders
 
 
 class NIHDataModule(ChestDataModule):
@@ -15,14 +18,19 @@ class NIHDataModule(ChestDataModule):
 
     Args:
         root: Folder that holds `NIH/`, or `data/NIH/` as the archive unpacks.
-        **kwargs: As :class:`ChestDataModule`.
+        **kwargs: As `ChestDataModule`.
     """
 
     short_name: ClassVar[str] = "nih"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "NIH chest radiographs (ChestX-ray14) with the lung masks of XLSor"
+    origin: ClassVar[str] = (
         "The images with masks are in the data of XLSor, free from "
         "https://github.com/rsummers11/CADLab/tree/master/Lung_Segmentation_XLSor; of it, NIH/ is "
         "needed."
+    )
+    citation: ClassVar[str] = (
+        "Tang et al., XLSor: a robust and accurate lung segmentor on chest X-rays, MIDL 2019, "
+        "arXiv:1904.09229; images: Wang et al., ChestX-ray8, CVPR 2017, arXiv:1705.02315"
     )
     folders: ClassVar[tuple[str, ...]] = ("NIH", "data/NIH")
     images: ClassVar[str] = "images"
@@ -39,7 +47,7 @@ class NIHDataModule(ChestDataModule):
         masks = find_files(self.root, f"{base}/masks")
         named = any(file.rsplit(".", 1)[0].lower().endswith("_mask") for file in masks)
         return Listing(
-            pair(
+            pair_folders(
                 self.root,
                 f"{base}/{self.images}",
                 f"{base}/masks",

@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from data_modules.kinds.masks import ImageMaskDataModule
-from data_modules.listing.pairs import (
-    Exclusion,
-    Listing,
-    MaskPart,
-    Problem,
-    find_files,
-    pair_by_key,
-    subfolder,
-)
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.files import find_files, subfolder
+from data_modules.listing.items import Listing, MaskPart, Problem
+from data_modules.listing.pairs import pair_by_key
 
 _IMAGES = "_dermoscopic_image"
 _MASKS = "_lesion"
@@ -29,13 +24,18 @@ class PH2DataModule(ImageMaskDataModule):
 
     Args:
         root: Folder that holds `PH2Dataset/`, or `PH2 Dataset images/` itself.
-        **kwargs: As :class:`ImageMaskDataModule`.
+        **kwargs: As `ImageMaskDataModule`.
     """
 
     short_name: ClassVar[str] = "ph2"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "PH2 skin lesions with masks"
+    origin: ClassVar[str] = (
         "The images are sent on request: https://www.fc.up.pt/addi/ph2%20database.html; unpack "
         "PH2Dataset into that folder."
+    )
+    citation: ClassVar[str] = (
+        "Mendonça et al., PH2: a dermoscopic image database for research and benchmarking, "
+        "EMBC 2013, doi:10.1109/EMBC.2013.6610779"
     )
 
     def __init__(self, root: str | None = None, **kwargs: Any) -> None:

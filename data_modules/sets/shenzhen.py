@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 from lightning.pytorch.utilities import rank_zero_info
 
 from data_modules.kinds.chest import ChestDataModule
-from data_modules.listing.pairs import Exclusion, Listing, Part, pair
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.items import Listing, Part
+from data_modules.listing.pairs import pair_folders
 
 
 class ShenzhenDataModule(ChestDataModule):
@@ -19,15 +21,21 @@ class ShenzhenDataModule(ChestDataModule):
 
     Args:
         root: Folder that holds `Shenzhen/` or `ChinaSet_AllFiles/`.
-        **kwargs: As :class:`ChestDataModule`.
+        **kwargs: As `ChestDataModule`.
     """
 
     short_name: ClassVar[str] = "shenzhen"
-    source: ClassVar[str] = (
+    title: ClassVar[str] = "Shenzhen chest radiographs with lung masks"
+    origin: ClassVar[str] = (
         "The images (ChinaSet_AllFiles) are free at "
         "https://lhncbc.nlm.nih.gov/LHC-downloads/downloads.html, the masks at "
         "https://www.kaggle.com/datasets/yoctoman/shcxr-lung-mask; unpack them as "
         "docs/data/shenzhen.md says."
+    )
+    citation: ClassVar[str] = (
+        "Jaeger et al., Two public chest X-ray datasets for computer-aided screening of pulmonary "
+        "diseases, 2014, doi:10.3978/j.issn.2223-4292.2014.11.20; "
+        "masks: Stirenko et al., 2018, arXiv:1803.01199"
     )
     folders: ClassVar[tuple[str, ...]] = ("Shenzhen", "ChinaSet_AllFiles")
     images: ClassVar[str] = "CXR_png"
@@ -45,7 +53,7 @@ class ShenzhenDataModule(ChestDataModule):
         base = self.top_level()
         # The masks' archive unpacks into a folder in a folder.
         twice = (self.root / base / "mask/mask").is_dir()
-        part = pair(
+        part = pair_folders(
             self.root,
             f"{base}/{self.images}",
             f"{base}/mask/mask" if twice else f"{base}/mask",

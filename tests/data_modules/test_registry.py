@@ -17,7 +17,7 @@ WritePairs = Callable[..., Path]
 def test_every_data_set_has_a_module_a_clean_phantom_and_its_name(
     name: str, tmp_path: Path
 ) -> None:
-    module = find_dataset(name).data_module()
+    module = find_dataset(name)
     assert issubclass(module, LightningDataModule)
     assert module.short_name == name
     write_phantom(name, tmp_path, num=6, seed=0)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 Field: TypeAlias = npt.NDArray[np.float32]
 
 TISSUES = ("air", "scalp", "skull", "csf", "grey", "white", "nuclei")
-"""Order of the maps of :meth:`Head.tissues`; csf is cerebrospinal fluid."""
+"""Order of the maps of `Head.tissues`; csf is cerebrospinal fluid."""
 
 # Signal of each tissue. Fat is bright in T1, fluid in T2; PD shows little but the dark bone.
 _SIGNAL = {
@@ -51,7 +51,7 @@ class Head:
             blur: Width of the border between two tissues: about the size of a voxel.
 
         Returns:
-            (7, ...), in the order of ``TISSUES``; sums to 1.
+            (7, ...), in the order of `TISSUES`; sums to 1.
         """
         depth = self._depth(places)
         inside = depth - self._scalp - self._skull
@@ -166,9 +166,9 @@ def scan(
 
     Args:
         rng: Source of what differs between two scans of one person.
-        tissues: (7, ...), as :meth:`Head.tissues` gives them.
+        tissues: (7, ...), as `Head.tissues` gives them.
         places: (..., 3) of the voxels, mm from the middle of the head.
-        modality: One of ``MODALITIES``.
+        modality: One of `MODALITIES`.
 
     Returns:
         (...), in the arbitrary units of a scanner, about 0 to 1200.

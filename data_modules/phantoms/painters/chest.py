@@ -50,7 +50,7 @@ class _Frame:
     shift: tuple[float, float]
 
     def polygon(self, points: Points, blur: float = 0.0) -> Plane:
-        """Cover in [0, 1] of a closed outline; ``blur`` in frame units."""
+        """Cover in [0, 1] of a closed outline; `blur` in frame units."""
         layer, draw = self._layer()
         draw.polygon(self._pixels(points), fill=255)
         return self._plane(layer, blur)

@@ -62,7 +62,7 @@ REGIONS = (
     ":attr:`Face.owner`",
     "may",
     "show;",
-    "``l_``",
+    "`l_`",
     "is",
     "left",
     "in",
@@ -70,7 +70,7 @@ REGIONS = (
     "picture.",
     *(f"{side}_{part}" for part in _SIDED for side in "lr"),
 )
-"""What a pixel of :attr:`Face.owner` may show; ``l_`` is left in the picture."""
+"""What a pixel of :attr:`Face.owner` may show; `l_` is left in the picture."""
 _SCALE = 2  # drawn larger and averaged: smooth edges
 
 
@@ -80,7 +80,7 @@ class Face:
 
     Attributes:
         image: (height, width, 3), uint8.
-        owner: (height, width), uint8: which of ``REGIONS`` each pixel shows.
+        owner: (height, width), uint8: which of `REGIONS` each pixel shows.
         skin: (height, width): the whole outline of the face, also where hair or features hide it.
         glasses: (height, width): frame and lenses, through which the eyes are seen.
     """
@@ -98,8 +98,8 @@ class Face:
 class Canvas:
     """A picture under work.
 
-    ``u`` and ``v`` are the place of each pixel in the face: the eyes lie on v = 0, the outline of
-    the face reaches from u = -1 to 1. ``fu`` is ``u`` for what lies on the front of the face, which
+    `u` and `v` are the place of each pixel in the face: the eyes lie on v = 0, the outline of
+    the face reaches from u = -1 to 1. `fu` is `u` for what lies on the front of the face, which
     moves further than its outline where the head is turned.
     """
 
@@ -133,7 +133,7 @@ class Canvas:
         """Paints a shape; its pixels then show the region, or with None what they showed before.
 
         Args:
-            region: One of ``REGIONS``.
+            region: One of `REGIONS`.
             shape: Above 0 inside; about the distance to the border.
             colour: RGB in 0..255.
             opacity: From 0 to 1.

@@ -79,7 +79,7 @@ def paint(
 
 
 def smooth_noise(rng: np.random.Generator, width: int, height: int, cells: float) -> Plane:
-    """Smooth noise, about N(0, 1), with ``cells`` blobs along the longer side."""
+    """Smooth noise, about N(0, 1), with `cells` blobs along the longer side."""
     longer = max(width, height)
     grid = rng.normal(size=(int(height / longer * cells) + 2, int(width / longer * cells) + 2))
     small = Image.fromarray(grid.astype(np.float32))

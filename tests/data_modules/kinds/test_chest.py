@@ -15,7 +15,7 @@ from PIL import Image
 
 from data_modules.kinds.chest import crop_blank_borders, equalize
 from data_modules.phantoms.montgomery import write
-from data_modules.reading.io import ImageArray
+from data_modules.reading.formats import ImageArray
 from data_modules.sets.montgomery import MontgomeryDataModule
 
 Pixels = npt.NDArray[np.uint8]

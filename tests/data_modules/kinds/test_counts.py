@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules import DataError, ImageMaskFolderDataModule, ISICDataModule
+from data_modules.errors import DataError
 from data_modules.listing.splits import halve_groups, position, take_groups
 from data_modules.phantoms.isic import write
 from data_modules.registry import check
+from data_modules.sets.image_mask_folder import ImageMaskFolderDataModule
+from data_modules.sets.isic import ISICDataModule
 
 WritePairs = Callable[..., Path]
 NAMES = [f"x{k:02d}" for k in range(29)]

@@ -10,17 +10,18 @@ import torch
 from PIL import Image
 
 from data_modules.errors import DataError
-from data_modules.kinds.mask_dataset import Mask, Preprocess
+from data_modules.kinds.mask_dataset import Preprocess
 from data_modules.kinds.masks import ImageMaskDataModule
-from data_modules.listing.pairs import Exclusion, Item, Listing, MaskPart, Part
-from data_modules.reading.io import ImageArray
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.items import Item, Listing, MaskPart, Part
+from data_modules.reading.formats import ImageArray, Mask
 
 
 class Toy(ImageMaskDataModule):
     """Images a, b, ... with the parts `skin` (1), then `left` and `right` (2)."""
 
     short_name: ClassVar[str] = "toy"
-    source: ClassVar[str] = "Nowhere."
+    origin: ClassVar[str] = "Nowhere."
     labels: ClassVar[dict[str, int | None]] = {"skin": 1, "left": 2, "right": 2}
 
     def listing(self, exclusion: Exclusion) -> Listing:

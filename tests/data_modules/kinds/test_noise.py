@@ -1,6 +1,7 @@
 import pytest
 
-from data_modules import DataError, NoiseDataModule
+from data_modules.errors import DataError
+from data_modules.kinds.noise import NoiseDataModule
 
 
 def test_indices_alone_and_each_once() -> None:

@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from data_modules import ImageMaskFolderDataModule
 from data_modules.kinds.sampler import ResumableSampler, UnpaddedSampler
+from data_modules.sets.image_mask_folder import ImageMaskFolderDataModule
 
 NUMBERS = list(range(11))
 

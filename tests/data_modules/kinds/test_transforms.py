@@ -5,13 +5,8 @@ import pytest
 import torch
 
 from data_modules.errors import DataError
-from data_modules.kinds.transforms import (
-    Augmentation,
-    resize_image,
-    resize_mask,
-    to_channels,
-    to_tensor,
-)
+from data_modules.kinds.augmentation import Augmentation
+from data_modules.kinds.transforms import resize_image, resize_mask, to_channels, to_tensor
 
 RNG = np.random.default_rng(0)
 

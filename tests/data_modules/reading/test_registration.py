@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from data_modules.errors import DataError
 from data_modules.phantoms.ixi import write
-from data_modules.reading.registration import register_rigid, same_grid
+from data_modules.reading.grids import same_grid
+from data_modules.reading.registration import register_rigid
 
 Array = npt.NDArray[np.float64]
 Volume = npt.NDArray[np.float32]

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules import CelebAMaskHQDataModule, DataError
+from data_modules.errors import DataError
 from data_modules.phantoms.celebamask_hq import write
 from data_modules.registry import check
-from data_modules.sets.celebamask_hq import PARTS
+from data_modules.sets.celebamask_hq import PARTS, CelebAMaskHQDataModule
 
 IMAGES = "CelebAMask-HQ/CelebA-HQ-img"
 MASKS = "CelebAMask-HQ/CelebAMask-HQ-mask-anno"

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from data_modules import DataError, DermISDataModule
+from data_modules.errors import DataError
 from data_modules.phantoms.dermis import write
+from data_modules.sets.dermis import DermISDataModule
 
 FIRST, SECOND = "Skin Image Data Set-1", "Skin Image Data Set-2"
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules import DataError, FFHQ34DataModule
+from data_modules.errors import DataError
 from data_modules.phantoms.ffhq34 import write
 from data_modules.registry import check
-from data_modules.sets.ffhq34 import CLASSES
+from data_modules.sets.ffhq34 import CLASSES, FFHQ34DataModule
 
 
 def module(root: Path, **arguments: Any) -> FFHQ34DataModule:

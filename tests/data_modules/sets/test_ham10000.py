@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from data_modules import DataError, HAM10000DataModule
+from data_modules.errors import DataError
 from data_modules.phantoms.ham10000 import write
 from data_modules.registry import check
+from data_modules.sets.ham10000 import HAM10000DataModule
 
 METADATA = "HAM10000/HAM10000_metadata.csv"
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules import CorruptImageError, DataError, ImageMaskFolderDataModule
+from data_modules.errors import CorruptImageError, DataError
 from data_modules.kinds.mask_dataset import ImageMaskDataset
-from data_modules.listing.pairs import Item
+from data_modules.listing.items import Item
+from data_modules.listing.records import FileRecord, Role
+from data_modules.sets.image_mask_folder import ImageMaskFolderDataModule
 
 WritePairs = Callable[..., Path]
 
@@ -340,16 +342,16 @@ def test_hidden_and_other_files_are_ignored(write_pairs: WritePairs) -> None:
 def test_files_are_read_once_and_again_when_they_change(
     write_pairs: WritePairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import data_modules.listing.verify as verify
+    from data_modules.listing import verify
 
     read: list[str] = []
-    original = verify.read_record
+    original = verify.read_whole
 
-    def counted(path: Path, role: verify.Role) -> verify.FileRecord:
+    def counted(path: Path, role: Role) -> FileRecord:
         read.append(path.name)
         return original(path, role)
 
-    monkeypatch.setattr(verify, "read_record", counted)
+    monkeypatch.setattr(verify, "read_whole", counted)
     root = write_pairs(*NAMES)
     module(root).prepare_data()
     assert len(read) == 24

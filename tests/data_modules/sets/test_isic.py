@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules import DataError, ISICDataModule
+from data_modules.errors import DataError
 from data_modules.phantoms.isic import write
-from data_modules.sets.isic import LAYOUTS
+from data_modules.sets.isic import LAYOUTS, ISICDataModule
 
 
 def module(root: Path, **arguments: Any) -> ISICDataModule:

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from data_modules.errors import DataError
-from data_modules.listing.modalities import subject_of
 from data_modules.registry import check, write_phantom
 from data_modules.sets.ixi import IXIDataModule
 
@@ -65,7 +64,7 @@ def slices(tmp_path: Path) -> Path:
     ],
 )
 def test_the_subject_of_a_name(inside: str, flat: bool, subject: str) -> None:
-    assert subject_of(inside, flat) == subject
+    assert IXIDataModule.names().subject_of(inside, flat) == subject
 
 
 @pytest.mark.parametrize(

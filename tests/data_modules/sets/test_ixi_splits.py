@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_modules.errors import DataError
-from data_modules.listing.modalities import split_subjects
+from data_modules.listing.subjects import split_subjects
 from data_modules.sets.ixi import IXIDataModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*subjects, and.*were asked for")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_modules import DataError, PH2DataModule
+from data_modules.errors import DataError
 from data_modules.phantoms.ph2 import write
+from data_modules.sets.ph2 import PH2DataModule
 
 CASES = "PH2Dataset/PH2 Dataset images"
 
