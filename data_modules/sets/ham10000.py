@@ -5,7 +5,7 @@ Layout, licence, citation and traps: docs/data/ham10000.md.
 
 import csv
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from data_modules.kinds.masks import ImageMaskDataModule
 from data_modules.listing.exclusion import Exclusion
@@ -39,9 +39,6 @@ class HAM10000DataModule(ImageMaskDataModule):
         "Tschandl, Rosendahl, Kittler, The HAM10000 dataset, a large collection of multi-source "
         "dermatoscopic images of common pigmented skin lesions, 2018, doi:10.1038/sdata.2018.161"
     )
-
-    def __init__(self, root: str | None = None, **kwargs: Any) -> None:
-        super().__init__(root=root, **kwargs)
 
     def listing(self, exclusion: Exclusion) -> Listing:
         """Lists the official folders and reads which images show one lesion.

@@ -4,7 +4,7 @@ Layout, licence, citation and traps: docs/data/ph2.md.
 """
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from data_modules.kinds.masks import ImageMaskDataModule
 from data_modules.listing.exclusion import Exclusion
@@ -37,9 +37,6 @@ class PH2DataModule(ImageMaskDataModule):
         "Mendonça et al., PH2: a dermoscopic image database for research and benchmarking, "
         "EMBC 2013, doi:10.1109/EMBC.2013.6610779"
     )
-
-    def __init__(self, root: str | None = None, **kwargs: Any) -> None:
-        super().__init__(root=root, **kwargs)
 
     def listing(self, exclusion: Exclusion) -> Listing:
         """Lists the cases, a folder each.
