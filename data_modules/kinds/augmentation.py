@@ -12,10 +12,7 @@ from data_modules.kinds.transforms import resize_image, resize_mask
 
 AUGMENTATIONS = ("hflip", "vflip", "rot90", "crop", "blur")
 
-
 _CROPPED = 0.05  # of the size, at most, that `crop` cuts off each side
-
-
 _BLURRED = 2 / 128  # of the size: the largest sigma of `blur`
 
 

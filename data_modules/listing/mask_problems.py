@@ -8,6 +8,12 @@ from data_modules.listing.records import FileRecord, Records
 from data_modules.reading.io import exif_orientation
 
 _MAX_CLASS_ID = 64  # more distinct ids than any data set here: larger values are taken for greys
+_REMEDY = (
+    "They come from JPEG or from smooth resizing: save the mask as PNG, each pixel above 127 as "
+    "255 and the others as 0"
+)
+_RESAVE = f"expected 0 and 255, or class ids. {_REMEDY}"
+_RESAVE_BINARY = f"expected 0 and one other value. {_REMEDY}"
 
 
 def mask_problems(
@@ -115,18 +121,6 @@ def _value_problems(masks: Mapping[str, tuple[int, ...]], num_classes: int) -> l
             )
         )
     return problems or _coding_problems(masks, num_classes)
-
-
-_REMEDY = (
-    "They come from JPEG or from smooth resizing: save the mask as PNG, each pixel above 127 as "
-    "255 and the others as 0"
-)
-
-
-_RESAVE = f"expected 0 and 255, or class ids. {_REMEDY}"
-
-
-_RESAVE_BINARY = f"expected 0 and one other value. {_REMEDY}"
 
 
 def _coding_problems(masks: Mapping[str, tuple[int, ...]], num_classes: int) -> list[Problem]:

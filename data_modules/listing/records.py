@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Role: TypeAlias = Literal["image", "mask"]
-
-
 Records: TypeAlias = dict[str, "FileRecord"]
 
 
