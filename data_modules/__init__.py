@@ -1,37 +1,23 @@
 """Files on disk to batches.
 
-The data modules are imported here, so that a config can name a class without its module.
+The data modules of all registered data sets are here, so that a config can name a class without its
+module.
 """
 
-from data_modules.batch import Batch
-from data_modules.celebamask_hq import CelebAMaskHQDataModule
-from data_modules.dermis import DermISDataModule
-from data_modules.errors import CorruptImageError, DataError
-from data_modules.ffhq34 import FFHQ34DataModule
-from data_modules.ham10000 import HAM10000DataModule
-from data_modules.image_mask_folder import ImageMaskFolderDataModule
-from data_modules.isic import ISICDataModule
-from data_modules.ixi import IXIDataModule
-from data_modules.montgomery import MontgomeryDataModule
-from data_modules.nih import NIHDataModule
-from data_modules.noise import NoiseDataModule
-from data_modules.ph2 import PH2DataModule
-from data_modules.shenzhen import ShenzhenDataModule
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Batch",
-    "CelebAMaskHQDataModule",
-    "CorruptImageError",
-    "DataError",
-    "DermISDataModule",
-    "FFHQ34DataModule",
-    "HAM10000DataModule",
-    "ISICDataModule",
-    "IXIDataModule",
-    "ImageMaskFolderDataModule",
-    "MontgomeryDataModule",
-    "NIHDataModule",
-    "NoiseDataModule",
-    "PH2DataModule",
-    "ShenzhenDataModule",
-]
+from data_modules.batch import Batch
+from data_modules.errors import CorruptImageError, DataError
+from data_modules.kinds.noise import NoiseDataModule
+from data_modules.registry import DATASETS, find_dataset
+
+_SETS = {kind.__name__: kind for kind in map(find_dataset, DATASETS)}
+globals().update(_SETS)
+
+__all__ = ["Batch", "CorruptImageError", "DataError", "NoiseDataModule"]
+__all__ += list(_SETS)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Stands for the data modules, which no type checker sees."""

@@ -12,8 +12,8 @@ class Batch(TypedDict, total=False):
         image: (B, C, H, W) float32 in [-1, 1].
         mask: (B, H, W) int64, class ids 0..K-1, 255 = ignore.
         label: (B,) int64, or (B, L) float32 multi-hot with NaN = unknown.
-        source: As ``image``, the domain that is translated from.
-        target: As ``image``, the domain that is translated to.
+        source: As `image`, the domain that is translated from.
+        target: As `image`, the domain that is translated to.
         index: (B,) int64, position in the split.
     """
 

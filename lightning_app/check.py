@@ -1,4 +1,4 @@
-"""``lightning check``: reads every file of a data set and lists all that is wrong with it."""
+"""`lightning check`: reads every file of a data set and lists all that is wrong with it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def run(args: list[str]) -> int:
     """Checks a data set.
 
     Args:
-        args: What follows ``lightning check``.
+        args: What follows `lightning check`.
 
     Returns:
         The exit status: 1 where there is any problem.
@@ -34,10 +34,12 @@ def run(args: list[str]) -> int:
             parser.error(f"--set {pair}: expected KEY=VALUE")
         arguments[key] = yaml.safe_load(value)
 
-    from data_modules.registry import check
+    from data_modules.registry import check, find_dataset
 
     problems = check(given.dataset, given.root, note=print, **arguments)
     for problem in problems:
         print(f"{problem.kind}: {problem}")
     print(f"{given.dataset} in {given.root}: {len(problems) or 'no'} problem(s)")
+    if citation := find_dataset(given.dataset).citation:
+        print(f"cite: {citation}")
     return 1 if problems else 0

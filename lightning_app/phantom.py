@@ -1,4 +1,4 @@
-"""``lightning phantom``: a stand-in for a data set, in its official layout."""
+"""`lightning phantom`: a stand-in for a data set, in its official layout."""
 
 from lightning_app.tools import ToolParser
 
@@ -7,7 +7,7 @@ def run(args: list[str]) -> int:
     """Writes a phantom data set.
 
     Args:
-        args: What follows ``lightning phantom``.
+        args: What follows `lightning phantom`.
 
     Returns:
         The exit status.

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.celebamask_hq import FOLDER, IMAGES, MASKS, PARTS
-from data_modules.phantoms.face import paint
-from data_modules.phantoms.face_canvas import Cover, Face
+from data_modules.phantoms.painters.face import paint
+from data_modules.phantoms.painters.face_canvas import Cover, Face
+from data_modules.sets.celebamask_hq import FOLDER, IMAGES, MASKS, PARTS
 
 _A_FOLDER = 2000  # images whose part files share one of the official folders
 _JPEG_QUALITY = 92
@@ -38,7 +38,7 @@ def part_of(face: Face, part: str) -> Cover:
 
     Args:
         face: What was painted.
-        part: One of ``PARTS``.
+        part: One of `PARTS`.
     """
     if part == "skin":
         return face.skin
@@ -53,7 +53,7 @@ def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (128, 128)
     Args:
         root: Folder that gets `CelebAMask-HQ/`.
         num: Number of images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height of the images in pixels.
 
     Returns:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.lesion import Style, paint
+from data_modules.phantoms.painters.lesion import Style, paint
 
 # Photographs without a lens on the skin: small lesions, uneven light, an edge of the body.
 _STYLE = Style(
@@ -23,14 +23,14 @@ _JPEG_QUALITY = 92
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)) -> list[Path]:
-    """Writes ``Skin Image Data Set-1/skin_data/melanoma/dermis/P1_orig.jpg`` and so on.
+    """Writes `Skin Image Data Set-1/skin_data/melanoma/dermis/P1_orig.jpg` and so on.
 
     Photographs 1, 3, ... go to the melanomas and 2, 4, ... to the others; both folders are there.
 
     Args:
         root: Folder that gets `Skin Image Data Set-1/` and `Skin Image Data Set-2/`.
         num: Number of photographs.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
 
     Returns:

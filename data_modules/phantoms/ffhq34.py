@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.ffhq34 import CLASSES, FOLDER
-from data_modules.phantoms.face import paint
-from data_modules.phantoms.face_canvas import REGIONS, Face, Picture
+from data_modules.phantoms.painters.face import paint
+from data_modules.phantoms.painters.face_canvas import REGIONS, Face, Picture
+from data_modules.sets.ffhq34 import CLASSES, FOLDER
 
 _OWN = 34  # so that no face is one of the CelebAMask-HQ phantom, on which networks pretrain
 _NAMES = {
@@ -50,7 +50,7 @@ def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (128, 128)
     Args:
         root: Folder that gets `ffhq_34/`.
         num: Number of training images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
 
     Returns:

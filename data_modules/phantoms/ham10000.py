@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.lesion import Style, paint
+from data_modules.phantoms.painters.lesion import Style, paint
 
 _STYLE = Style(smallest=0.14, largest=0.42, hairs=0.4, ruler=0.1, rim=0.05, tint=(1.02, 0.93, 0.99))
 _FIRST_ID = 9_800_000  # above every real ISIC id, and the phantoms of ISIC
@@ -16,14 +16,14 @@ _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localizatio
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)) -> list[Path]:
-    """Writes ``HAM10000/``: two folders of images, one of masks, and the metadata.
+    """Writes `HAM10000/`: two folders of images, one of masks, and the metadata.
 
     Of each three images the last two show one lesion: the second time it is turned upside down.
 
     Args:
         root: Folder that gets `HAM10000/`.
         num: Number of images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
 
     Returns:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.lesion import paint
+from data_modules.phantoms.painters.lesion import paint
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)) -> list[Path]:
-    """Writes ``images/p0003_1.png`` and ``masks/p0003_1.png``: picture 1 of patient 3.
+    """Writes `images/p0003_1.png` and `masks/p0003_1.png`: picture 1 of patient 3.
 
-    The patient is found by ``group_regex: "p[0-9]+"``.
+    The patient is found by `group_regex: "p[0-9]+"`.
 
     Args:
         root: Folder that gets the two folders.

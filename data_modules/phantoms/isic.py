@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.isic import LAYOUTS
-from data_modules.phantoms.lesion import paint
+from data_modules.phantoms.painters.lesion import paint
+from data_modules.sets.isic import LAYOUTS
 
 _FIRST_ID = 9_000_000  # above every real ISIC id of these challenges
 _JPEG_QUALITY = 92
@@ -20,7 +20,7 @@ def write(
     Args:
         root: Folder that gets the official folders.
         num: Number of training images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
         year: 2016, 2017 or 2018: whose layout.
 

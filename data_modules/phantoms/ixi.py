@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_modules.errors import DataError
-from data_modules.phantoms.brain import MODALITIES, Field, Head, scan
+from data_modules.phantoms.painters.brain import MODALITIES, Field, Head, scan
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 
@@ -26,12 +26,12 @@ def write(
     size: tuple[int, int, int] = (64, 64, 40),
     misaligned: bool = False,
 ) -> list[Path]:
-    """Writes ``IXI-T1/IXI700-Guys-9000-T1.nii.gz`` with its T2 and PD, and so on.
+    """Writes `IXI-T1/IXI700-Guys-9000-T1.nii.gz` with its T2 and PD, and so on.
 
     Args:
-        root: Folder that gets ``IXI-T1/``, ``IXI-T2/`` and ``IXI-PD/``.
+        root: Folder that gets `IXI-T1/`, `IXI-T2/` and `IXI-PD/`.
         num: Number of subjects, at most 300.
-        seed: The same seed gives the same volumes; subject k does not depend on ``num``.
+        seed: The same seed gives the same volumes; subject k does not depend on `num`.
         size: Voxels from side to side, from back to front and from below; the field of view stays.
         misaligned: Whether T1 has voxels of its own and the person moved before it by some degrees
             and mm, which its header does not say. T2 and PD share a grid as in the real data.

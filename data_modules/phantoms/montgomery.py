@@ -5,21 +5,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.chest import paint
+from data_modules.phantoms.painters.chest import paint
 
 _FIRST = 9001  # above every real number of the set
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 160)) -> list[Path]:
-    """Writes ``CXR_png/``, ``ManualMask/leftMask/`` and ``ManualMask/rightMask/``.
+    """Writes `CXR_png/`, `ManualMask/leftMask/` and `ManualMask/rightMask/`.
 
-    Every third image is of a patient with opacities; its name ends in ``_1``. Some have the black
+    Every third image is of a patient with opacities; its name ends in `_1`. Some have the black
     strip that many real ones have.
 
     Args:
-        root: Folder that gets ``MontgomerySet/``.
+        root: Folder that gets `MontgomerySet/`.
         num: Number of images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
 
     Returns:

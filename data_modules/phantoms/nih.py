@@ -5,21 +5,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.chest import paint
+from data_modules.phantoms.painters.chest import paint
 
 _FIRST = 90_000_001  # above every real patient number of ChestX-ray14
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 160)) -> list[Path]:
-    """Writes ``NIH/images/90000001_000.png`` with ``NIH/masks/90000001_000_mask.png``.
+    """Writes `NIH/images/90000001_000.png` with `NIH/masks/90000001_000_mask.png`.
 
     Every fifth image is a second one of the patient before it. Films are hazy, as those taken in
     bed are.
 
     Args:
-        root: Folder that gets ``NIH/``.
+        root: Folder that gets `NIH/`.
         num: Number of images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
 
     Returns:

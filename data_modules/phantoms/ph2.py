@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.lesion import Style, paint
+from data_modules.phantoms.painters.lesion import Style, paint
 
 # Large lesions on pale skin, seen through a lens whose rim is in most pictures.
 _STYLE = Style(smallest=0.2, largest=0.48, hairs=0.35, ruler=0, rim=0.7, tint=(0.98, 1.0, 0.9))
@@ -14,12 +14,12 @@ _DRAW = 2  # sets the pictures of one seed apart from those of other data sets
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)) -> list[Path]:
-    """Writes ``PH2Dataset/PH2 Dataset images/IMD9001/`` with image and mask, and so on.
+    """Writes `PH2Dataset/PH2 Dataset images/IMD9001/` with image and mask, and so on.
 
     Args:
         root: Folder that gets `PH2Dataset/`.
         num: Number of images.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
 
     Returns:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.phantoms.chest import paint
+from data_modules.phantoms.painters.chest import paint
 
 _FIRST = 9001  # above every real number of the set
 _UNMASKED = 7  # one image in seven more has no mask, as in the real set (96 beside 566)
@@ -19,16 +19,16 @@ def write(
     size: tuple[int, int] = (160, 160),
     folder: str = "Shenzhen",
 ) -> list[Path]:
-    """Writes ``CXR_png/CHNCXR_9001_0.png`` with ``mask/CHNCXR_9001_0_mask.png``, and a few without.
+    """Writes `CXR_png/CHNCXR_9001_0.png` with `mask/CHNCXR_9001_0_mask.png`, and a few without.
 
-    Every second image is of a patient with opacities; its name ends in ``_1``.
+    Every second image is of a patient with opacities; its name ends in `_1`.
 
     Args:
         root: Folder that gets the top-level folder.
         num: Number of images with masks.
-        seed: The same seed gives the same pictures; picture k does not depend on ``num``.
+        seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
-        folder: ``Shenzhen``, or ``ChinaSet_AllFiles`` as the archive unpacks.
+        folder: `Shenzhen`, or `ChinaSet_AllFiles` as the archive unpacks.
 
     Returns:
         The files.

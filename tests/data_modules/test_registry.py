@@ -7,17 +7,19 @@ import pytest
 from lightning.pytorch import LightningDataModule
 from PIL import Image
 
+import data_modules
 from data_modules.errors import DataError
 from data_modules.registry import DATASETS, check, find_dataset, write_phantom
 
 WritePairs = Callable[..., Path]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_data_set_has_a_module_a_clean_phantom_and_its_name(
     name: str, tmp_path: Path
 ) -> None:
-    module = find_dataset(name).data_module()
+    module = find_dataset(name)
     assert issubclass(module, LightningDataModule)
     assert module.short_name == name
     write_phantom(name, tmp_path, num=6, seed=0)
@@ -28,6 +30,27 @@ def test_every_data_set_has_a_module_a_clean_phantom_and_its_name(
     whole = 6 * 3 if name == "ixi" else 6  # of IXI six subjects of three slices
     held_out = len(table["test"]) if name == "ixi" else 0  # which has no official test set
     assert len(table["train"]) + len(table["val"]) == whole - held_out
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_data_set_says_what_it_is_and_has_its_page_and_overlay(name: str) -> None:
+    kind = find_dataset(name)
+    assert kind.title
+    assert "\n" not in kind.citation
+    # A user's own folder is nobody's, and has its settings in the config that names it.
+    own = name == "image_mask_folder"
+    assert bool(kind.citation) is not own
+    page = (REPOSITORY / "docs" / "data" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"data_modules/sets/{name}.py" in page
+    overlay = REPOSITORY / "configs" / "data" / f"{name}.yaml"
+    assert own or f"class_path: {kind.__name__}\n" in overlay.read_text(encoding="utf-8")
+
+
+def test_the_package_gives_the_data_modules_of_the_registry() -> None:
+    for kind in map(find_dataset, DATASETS):
+        assert getattr(data_modules, kind.__name__) is kind
+        assert kind.__name__ in data_modules.__all__
+    assert not [name for name in data_modules.__all__ if not hasattr(data_modules, name)]
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:

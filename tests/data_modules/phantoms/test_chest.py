@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from data_modules.chest import equalize
+from data_modules.kinds.chest import equalize
 from data_modules.phantoms import montgomery, nih, shenzhen
-from data_modules.phantoms.chest import paint
+from data_modules.phantoms.painters.chest import paint
 
 Painted = list[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]
 

@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from data_modules.celebamask_hq import PARTS
-from data_modules.ffhq34 import CLASSES
 from data_modules.phantoms import celebamask_hq, ffhq34
 from data_modules.phantoms.celebamask_hq import part_of
-from data_modules.phantoms.face import paint
-from data_modules.phantoms.face_canvas import Face
+from data_modules.phantoms.painters.face import paint
+from data_modules.phantoms.painters.face_canvas import Face
+from data_modules.sets.celebamask_hq import PARTS
+from data_modules.sets.ffhq34 import CLASSES
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from data_modules.errors import DataError
-from data_modules.phantoms.brain import MODALITIES, TISSUES, Head, scan
 from data_modules.phantoms.ixi import write
+from data_modules.phantoms.painters.brain import MODALITIES, TISSUES, Head, scan
 
 SMALL = (24, 24, 16)
 

@@ -12,7 +12,7 @@ from data_modules.phantoms.dermis import write as write_dermis
 from data_modules.phantoms.ham10000 import write as write_ham10000
 from data_modules.phantoms.image_mask_folder import write as write_folder
 from data_modules.phantoms.isic import write
-from data_modules.phantoms.lesion import Style, paint
+from data_modules.phantoms.painters.lesion import Style, paint
 from data_modules.phantoms.ph2 import write as write_ph2
 
 Pairs = list[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import meddiff
-from data_modules.phantoms.lesion import paint
+from data_modules.phantoms.painters.lesion import paint
 from meddiff import HybridDiffusionModule, SegmentationModule
 from meddiff.baselines.architectures import build
 from meddiff.baselines.presets import default_encoder

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.sampler import ResumableDataLoader, ResumableSampler
+from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler
 from meddiff import LEDMModule, load
 from meddiff.baselines.ledm.classifier import classify_pixels, pixel_classifier
 from meddiff.baselines.ledm.features import DecoderFeatures, scaled_blocks, upsampled

@@ -1,0 +1,1 @@
+"""Kinds of data set: what several share, up to the batch."""

@@ -1,0 +1,148 @@
+"""What the sets of chest radiographs share: folders, equalisation with gamma, blank borders.
+
+The preprocessing of papers/hybrid.md 2d: contrast of chest films depends on the machine and the
+exposure, and equalisation takes most of that away before an image is resized.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from data_modules.errors import DataError
+from data_modules.kinds.mask_dataset import Preprocess
+from data_modules.kinds.masks import ImageMaskDataModule
+from data_modules.kinds.transforms import to_channels
+from data_modules.reading.formats import ImageArray, Mask
+
+_GAMMA = 0.5
+_BLANK = 0.02  # of the range of the image: a line that varies less shows nothing
+
+
+def equalize(image: ImageArray) -> npt.NDArray[np.float32]:
+    """Histogram equalisation followed by gamma 0.5, over one image.
+
+    `v' = 255 * sqrt((cdf(v) - cdf(v_min)) / (N - cdf(v_min)))` with cdf(v) the number of pixels
+    of at most v, v_min the smallest value present and N the number of pixels. Colour becomes
+    luminance first. A change of the pixel values that keeps their order changes nothing.
+
+    Args:
+        image: (H, W, 1) or (H, W, 3): uint8, uint16 or float32.
+
+    Returns:
+        (H, W, 1) float32 in [0, 255], not rounded. An image of one value becomes 0.
+    """
+    grey = to_channels(image, 1)
+    level: npt.NDArray[np.intp]
+    if grey.dtype == np.float32:
+        values, counts = np.unique(grey, return_counts=True)
+        level = np.searchsorted(values, grey)
+    else:
+        level = grey.astype(np.intp)
+        counts = np.bincount(level.ravel())
+    darkest = counts[counts > 0][0]
+    above = np.clip(np.cumsum(counts) - darkest, 0, None)
+    table = 255.0 * (above / max(grey.size - darkest, 1)) ** _GAMMA
+    return np.asarray(table, dtype=np.float32)[level]
+
+
+def crop_blank_borders(image: ImageArray, mask: Mask | None) -> tuple[ImageArray, Mask | None]:
+    """Cuts rows and columns at the borders in which nothing is seen.
+
+    A row or column is blank if its values differ by less than 2 % of the range of the image.
+
+    Args:
+        image: (H, W, C).
+        mask: (H, W), or of another size of the same proportions.
+
+    Returns:
+        Both without the borders; an image that is blank all over stays whole.
+    """
+    grey = to_channels(image, 1)[..., 0].astype(np.float32)
+    tolerance = _BLANK * float(np.ptp(grey))
+    rows = np.flatnonzero(np.ptp(grey, axis=1) > tolerance)
+    if rows.size == 0:
+        return image, mask
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(np.ptp(grey[top:bottom], axis=0) > tolerance)
+    if columns.size == 0:
+        return image, mask
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    if mask is not None:
+        down, across = mask.shape[0] / grey.shape[0], mask.shape[1] / grey.shape[1]
+        mask = mask[
+            round(top * down) : round(bottom * down), round(left * across) : round(right * across)
+        ]
+    return image[top:bottom, left:right], mask
+
+
+def crop_and_equalize(
+    image: ImageArray, mask: Mask | None, *, equalized: bool, cropped: bool
+) -> tuple[ImageArray, Mask | None]:
+    """Cuts borders, then equalises, as far as that is asked for."""
+    if cropped:
+        image, mask = crop_blank_borders(image, mask)
+    return (equalize(image) if equalized else image), mask
+
+
+class ChestDataModule(ImageMaskDataModule):
+    """Chest radiographs with masks of the lungs (class 1).
+
+    Args:
+        root: Folder that holds the data set's top-level folder.
+        equalize: Whether each image is equalised (`equalize`) at its own size before it is
+            resized, as the paper does (papers/hybrid.md 2d).
+        crop_borders: Whether blank borders are cut first (`crop_blank_borders`).
+        **kwargs: As `ImageMaskDataModule`.
+    """
+
+    folders: ClassVar[tuple[str, ...]]
+    """Names that the top-level folder goes by."""
+    images: ClassVar[str]
+    """Folder of the images in it."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        equalize: bool = True,
+        crop_borders: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root=root, **kwargs)
+        self.equalize = equalize
+        self.crop_borders = crop_borders
+
+    @classmethod
+    def present(cls, root: Path) -> bool:
+        """Whether the folder of images is under this root."""
+        return cls._top_level(root) is not None
+
+    def preprocessing(self) -> Preprocess | None:
+        """`crop_and_equalize` with these settings; None where nothing is asked for."""
+        if not (self.equalize or self.crop_borders):
+            return None
+        return partial(crop_and_equalize, equalized=self.equalize, cropped=self.crop_borders)
+
+    def top_level(self) -> str:
+        """The top-level folder that is there, relative to the root.
+
+        Raises:
+            DataError: If there is none.
+        """
+        found = self._top_level(self.root)
+        if found is not None:
+            return found
+        there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
+        hint = f"expected {' or '.join(f'{name}/{self.images}/' for name in self.folders)} in it"
+        if self.root.resolve().name in self.folders:
+            hint += f": give the folder above, {self.root.parent}"
+        raise DataError(
+            f"data.init_args.root: {self.root} holds {', '.join(there) or 'nothing'}; {hint}.\n"
+            f"{self.advice()}"
+        )
+
+    @classmethod
+    def _top_level(cls, root: Path) -> str | None:
+        return next((name for name in cls.folders if (root / name / cls.images).is_dir()), None)

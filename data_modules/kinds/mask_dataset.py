@@ -1,0 +1,132 @@
+"""Pairs of image and mask as a torch data set."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from data_modules.batch import Batch
+from data_modules.kinds.augmentation import Augmentation
+from data_modules.kinds.item_cache import ItemCache
+from data_modules.kinds.transforms import resize_image, resize_mask, to_channels, to_tensor
+from data_modules.listing.items import Item
+from data_modules.reading.formats import ImageArray, Mask
+from data_modules.reading.io import read_image, read_mask
+
+Preprocess: TypeAlias = Callable[[ImageArray, Mask | None], tuple[ImageArray, Mask | None]]
+"""Takes and gives an image (H, W, 1 or 3) as decoded and its mask (H, W), where there is one."""
+
+
+class ImageMaskDataset(Dataset[Batch]):
+    """Images in [-1, 1] with masks of class ids.
+
+    8-bit images are `x / 127.5 - 1`; deeper ones are scaled to [0, 255] without rounding before.
+
+    Args:
+        root: Folder that the paths of the items are relative to.
+        items: What to yield, in this order.
+        image_size: Height and width after resizing.
+        in_channels: 1 or 3.
+        with_masks: Whether masks are read; every item must have one then.
+        binary_masks: Whether 255 in a mask is class 1; else it means ignore.
+        deep: Whether an image has more than 8 bits, or gets them from `preprocess`.
+        preprocess: Changes an image, and with it its mask, in the size that the files have.
+        augmentation: Applied to image and mask together.
+        cached: Whether decoded items are kept in memory.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        items: Sequence[Item],
+        *,
+        image_size: int,
+        in_channels: int,
+        with_masks: bool,
+        binary_masks: bool = False,
+        deep: bool = False,
+        preprocess: Preprocess | None = None,
+        augmentation: Augmentation | None = None,
+        cached: bool = False,
+    ) -> None:
+        self.root = root
+        self.items = list(items)
+        self.image_size = image_size
+        self.in_channels = in_channels
+        self.with_masks = with_masks
+        self.binary_masks = binary_masks
+        self.preprocess = preprocess
+        self.augmentation = augmentation
+        self.cache = (
+            ItemCache(len(self.items), image_size, in_channels, deep, with_masks)
+            if cached
+            else None
+        )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Batch:
+        """One item.
+
+        Args:
+            key: Its index, or (index, epoch): the epoch only enters the augmentation.
+
+        Raises:
+            CorruptImageError: If a file cannot be read.
+        """
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        image, mask = self.load(index)
+        if self.augmentation is not None:
+            image, mask = self.augmentation(image, mask, epoch, index)
+        return _item(image, mask, index)
+
+    def plain(self, index: int) -> Batch:
+        """One item without augmentation.
+
+        Raises:
+            CorruptImageError: If a file cannot be read.
+        """
+        return _item(*self.load(index), index)
+
+    def load(self, index: int) -> tuple[npt.NDArray[Any], Mask | None]:
+        """Image (H, W, C) in [0, 255] and mask (H, W), resized and not augmented."""
+        held = self.cache.get(index) if self.cache is not None else None
+        if held is not None:
+            return held
+        item = self.items[index]
+        decoded = read_image(self.root / item.image)
+        mask = self._paint(item) if self.with_masks else None
+        if self.preprocess is not None:
+            decoded, mask = self.preprocess(decoded, mask)
+        image = resize_image(to_channels(decoded, self.in_channels), self.image_size)
+        mask = None if mask is None else resize_mask(mask, self.image_size)
+        if self.cache is not None:
+            self.cache.put(index, image, mask)
+        return image, mask
+
+    def _paint(self, item: Item) -> Mask | None:
+        painted: Mask | None = None
+        for part in item.masks:
+            values = read_mask(self.root / part.path)
+            if part.label is None:
+                painted = ((values == 255) if self.binary_masks else values).astype(np.uint8)
+                continue
+            painted = np.zeros(values.shape, np.uint8) if painted is None else painted
+            painted[values != 0] = part.label
+        return painted
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that is not forked would get a copy of the whole cache.
+        return self.__dict__ | {"cache": None}
+
+
+def _item(image: npt.NDArray[Any], mask: Mask | None, index: int) -> Batch:
+    item = Batch(image=to_tensor(image), index=torch.tensor(index))
+    if mask is not None:
+        item["mask"] = torch.from_numpy(mask.astype(np.int64))
+    return item

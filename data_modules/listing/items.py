@@ -1,0 +1,101 @@
+"""What a data set lists: images, their masks, and what is wrong with them."""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal[
+    "missing", "unreadable", "unpaired", "size", "values", "duplicate", "leak", "split"
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a data set.
+
+    Attributes:
+        kind: What sort of problem it is.
+        path: File or folder, relative to the root.
+        text: What is wrong, and how to fix it where that is not plain.
+    """
+
+    kind: Kind
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+@dataclass(frozen=True)
+class MaskPart:
+    """One file of a mask.
+
+    Attributes:
+        path: Relative to the root, with forward slashes.
+        label: The class of every non-zero pixel of a binary file. None: the file says the class of
+            each pixel itself, as class ids or as 0 and 255.
+    """
+
+    path: str
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image and, where there is one, its mask.
+
+    Attributes:
+        image: Path relative to the root, with forward slashes.
+        masks: The files of its mask, painted in this order, later ones over earlier ones; none
+            where the image has no mask.
+        group: What must not be torn apart by a split: patient, lesion or slide, else the image.
+    """
+
+    image: str
+    masks: tuple[MaskPart, ...]
+    group: str
+
+    @property
+    def path(self) -> str:
+        """What names it: the path of its image."""
+        return self.image
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is a mask."""
+        return bool(self.masks)
+
+
+@dataclass
+class Part:
+    """The items of one image folder.
+
+    Attributes:
+        items: In alphabetical order.
+        problems: Unpaired files, missing folder of masks.
+        labelled: Whether there is a folder of masks.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    labelled: bool = False
+
+
+@dataclass
+class Listing:
+    """Where the items of a data set are.
+
+    Attributes:
+        pool: What is split into training, validation and test.
+        val: Official validation set, where one is used.
+        test: Official test set, where there is one.
+    """
+
+    pool: Part
+    val: Part | None = None
+    test: Part | None = None
+
+    @property
+    def parts(self) -> list[Part]:
+        """Those that there are."""
+        return [part for part in (self.pool, self.val, self.test) if part is not None]

@@ -1,0 +1,169 @@
+"""Files of several MR modalities: which there are, whose they are, and which belong together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, TypeAlias
+
+from data_modules.errors import DataError
+from data_modules.listing.exclusion import Exclusion
+from data_modules.listing.files import find_files, subfolder
+from data_modules.listing.items import Problem
+from data_modules.listing.scan_names import SCAN_SUFFIXES, ScanNames, file_names, is_nifti, stem_of
+from data_modules.reading.grids import Grid
+from data_modules.reading.volumes import read_grid
+
+Modality: TypeAlias = Literal["T1", "T2", "PD"]
+MODALITIES: tuple[Modality, ...] = ("T1", "T2", "PD")
+
+_LAST_SUFFIXES = frozenset({".gz", ".nii", ".png", ".npz"})
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One file of one modality.
+
+    Attributes:
+        path: Relative to the root, with forward slashes.
+        subject: Whose it is.
+        key: Equal for the files of one subject and slice in all modalities.
+        grid: Of a NIfTI file that can be read; None for png and npz.
+        problem: Why it cannot be used, as far as its header tells.
+    """
+
+    path: str
+    subject: str
+    key: str
+    grid: Grid | None = None
+    problem: str | None = None
+
+    @property
+    def flat(self) -> bool:
+        """Whether it is a single slice."""
+        return self.grid is None or self.grid.flat
+
+
+@dataclass(frozen=True)
+class ScanListing:
+    """What is in a root.
+
+    Attributes:
+        scans: Of each modality that was asked for, without what the user leaves out.
+        subjects: Of every modality, also those left out; of one not asked for, as names tell.
+        problems: The files that stand for the same.
+    """
+
+    scans: dict[Modality, list[Scan]]
+    subjects: dict[Modality, set[str]]
+    problems: list[Problem]
+
+
+def find_modalities(root: Path, names: ScanNames) -> dict[Modality, dict[str, str]]:
+    """The files of each modality: path relative to the root -> path inside its folder, no suffix.
+
+    Folders `T1`, `T2` and `PD` (in the root, or in the data set's folder in it) come first; where
+    there is none, files with official names, wherever they are below the root.
+
+    Args:
+        root: Paths are relative to it.
+        names: How the data set names its files.
+    """
+    bases = (root, subfolder(root, names.folder))
+    base = next((b for b in bases if b and _folders(b)), None)
+    if base is not None:
+        return {
+            modality: {
+                file: stem_of(PurePosixPath(file).relative_to(_inside(root, folder)).as_posix())
+                for file in _files(root, _inside(root, folder))
+            }
+            for modality, folder in _folders(base).items()
+        }
+    found: dict[Modality, dict[str, str]] = {}
+    for file in _files(root, ""):
+        official = names.volume.match(PurePosixPath(file).name)
+        for modality in MODALITIES:
+            if official and official[1] == modality:
+                found.setdefault(modality, {})[file] = stem_of(PurePosixPath(file).name)
+    return found
+
+
+def _folders(base: Path) -> dict[Modality, Path]:
+    folders = {modality: subfolder(base, modality) for modality in MODALITIES}
+    return {modality: folder for modality, folder in folders.items() if folder is not None}
+
+
+def _inside(root: Path, folder: Path) -> str:
+    return folder.relative_to(root).as_posix()
+
+
+def _files(root: Path, folder: str) -> list[str]:
+    found = find_files(root, folder, suffixes=_LAST_SUFFIXES)
+    return [file for file in found if file.lower().endswith(SCAN_SUFFIXES)]
+
+
+def list_scans(
+    root: Path,
+    files: dict[Modality, dict[str, str]],
+    modalities: Iterable[Modality],
+    names: ScanNames,
+    exclusion: Exclusion,
+) -> ScanListing:
+    """Lists modalities; no file of the others is opened.
+
+    Subjects that are left out count too: a split over all of them moves nobody when some are.
+
+    Args:
+        root: Paths are relative to it.
+        files: As `find_modalities` gives them.
+        modalities: Those to list; one that has no file gets an empty list.
+        names: How the data set names its files.
+        exclusion: What the user leaves out, of any modality.
+
+    Raises:
+        DataError: If an excluded name matches nothing.
+    """
+    found = ScanListing({}, {}, [])
+    for modality in modalities:
+        insides = files.get(modality, {})
+        scans = [_scan(root, file, inside, names) for file, inside in insides.items()]
+        kept = [
+            scan
+            for scan in scans
+            if not exclusion.covers(scan.subject, *file_names(scan.path, insides[scan.path]))
+        ]
+        found.subjects[modality] = {scan.subject for scan in scans}
+        found.scans[modality], twice = _without_doubles(kept)
+        found.problems.extend(twice)
+    for modality in files.keys() - found.scans.keys():
+        found.subjects[modality] = set()
+        for file, inside in files[modality].items():
+            likely = names.likely_subjects(file, inside)
+            exclusion.covers(*likely, *file_names(file, inside))
+            found.subjects[modality] |= likely
+    exclusion.require_all_used()
+    return found
+
+
+def _scan(root: Path, file: str, inside: str, names: ScanNames) -> Scan:
+    grid, problem = None, None
+    if is_nifti(file):
+        try:
+            grid = read_grid(root / file)
+        except DataError as error:
+            problem = str(error).removeprefix(f"{root / file}: ")
+    flat = problem is None and (grid is None or grid.flat)
+    return Scan(file, names.subject_of(inside, flat), names.key_of(inside, flat), grid, problem)
+
+
+def _without_doubles(scans: Iterable[Scan]) -> tuple[list[Scan], list[Problem]]:
+    """The first scan of each key, and the others as problems."""
+    first: dict[str, Scan] = {}
+    problems = []
+    for scan in scans:
+        other = first.setdefault(scan.key, scan)
+        if other is not scan:
+            text = (
+                f"subject {scan.subject}: stands for the same as {other.path}; remove one of them"
+            )
+            problems.append(Problem("duplicate", scan.path, text))
+    return list(first.values()), problems

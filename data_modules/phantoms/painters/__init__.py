@@ -1,0 +1,1 @@
+"""What the phantoms show: drawn from random numbers, never from an image."""

@@ -1,0 +1,1 @@
+"""Files to arrays, and what of that is remembered."""

@@ -1,0 +1,1 @@
+"""The data sets, a file each: where its files are, who is a group, what to cite."""
