@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.volumes import (
+from data_modules.reading.volumes import (
     Plane,
     Spacing,
     axial_plane,
