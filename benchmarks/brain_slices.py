@@ -14,8 +14,9 @@ aligned pairs, and a subject is a name without `_slice` and its number.
   pairs, so their numbers start at 100, where no T1 slice has one.
 
 Every picture has anterior up, square pixels and a square frame; those cut from volumes have the
-patient's right at the right. Volumes are clipped at their 0.5 and 99.5 percentiles (papers/lmi.md,
-5d), single slices each at its own. Prints how many slices each subject has in each folder.
+patient's right at the right. Volumes are clipped at their 0.5 and 99.5 percentiles
+(docs/papers/lmi.md, 5d), single slices each at its own. Prints how many slices each subject has in
+each folder.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""The ``lightning`` command. It imports nothing heavy, so that help and version answer at once."""
+"""The `lightning` command. It imports nothing heavy, so that help and version answer at once."""

@@ -1,4 +1,4 @@
-"""``python -m lightning_app``: the ``lightning`` command, whoever owns that name on PATH."""
+"""`python -m lightning_app`: the `lightning` command, whoever owns that name on PATH."""
 
 import sys
 

@@ -35,7 +35,7 @@ class Given:
     contents: list[dict[str, Any]] = field(default_factory=list)
 
     def option(self, name: str) -> str | None:
-        """The value that was given last for ``--name``."""
+        """The value that was given last for `--name`."""
         values = [value for option, value in _options(self.args) if option == f"--{name}"]
         return values[-1] if values else None
 
@@ -94,7 +94,7 @@ def find_config(name: str) -> Path:
     """A config file, or the carried one where there is none of that path.
 
     Raises:
-        UsageError: Where neither exists; names the nearest carried config.
+        UsageError: If neither exists; names the nearest carried config.
     """
     path = Path(name)
     if path.is_file():
@@ -174,7 +174,7 @@ def check_sections(
     Args:
         given: What was given.
         known: All keys of the parser.
-        arguments: The init arguments of the ``model`` or ``data`` class of a name; empty where
+        arguments: The init arguments of the `model` or `data` class of a name; empty where
             it takes any. A file's section may be for another class than the one in the end.
 
     Raises:

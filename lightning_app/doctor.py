@@ -1,4 +1,4 @@
-"""``lightning doctor``: what is installed, what it runs on, and what optional parts are found."""
+"""`lightning doctor`: what is installed, what it runs on, and what optional parts are found."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ def run(args: list[str]) -> int:
     """Prints the state of the installation.
 
     Args:
-        args: What follows ``lightning doctor``.
+        args: What follows `lightning doctor`.
 
     Returns:
         The exit status.
@@ -64,7 +64,7 @@ def run(args: list[str]) -> int:
 
 
 def script_owner() -> str:
-    """Which distribution the ``lightning`` on PATH belongs to, and the cure where it is not ours.
+    """Which distribution the `lightning` on PATH belongs to, and the cure where it is not ours.
 
     lightning-sdk has a script of the same name: the one installed last wins.
     """

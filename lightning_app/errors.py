@@ -19,7 +19,7 @@ class UsageError(ValueError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the nearest known word, or nothing."""
+    """`; did you mean 'x'?` for the nearest known word, or nothing."""
     names = list(known)
     lowered = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.55)

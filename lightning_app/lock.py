@@ -37,7 +37,7 @@ class RunLock:
         """Takes the lock and keeps its heart beating.
 
         Raises:
-            UsageError: Where a live process holds it; names the process.
+            UsageError: If a live process holds it; names the process.
         """
         while True:
             with self.path.open("a+") as file:

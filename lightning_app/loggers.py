@@ -1,4 +1,4 @@
-"""Where figures go: ``metrics.csv`` always, TensorBoard and Weights & Biases where asked for.
+"""Where figures go: `metrics.csv` always, TensorBoard and Weights & Biases where asked for.
 
 What is sent to TensorBoard and Weights & Biases holds no path: a path may name a patient.
 """
@@ -31,7 +31,7 @@ class TensorBoardSettings:
     """TensorBoard.
 
     Args:
-        enabled: Whether event files are written to ``tensorboard/`` in the run directory.
+        enabled: Whether event files are written to `tensorboard/` in the run directory.
     """
 
     enabled: bool = False
@@ -49,7 +49,7 @@ class WandbSettings:
         group: Groups runs, such as the seeds of one experiment.
         tags: Labels of the run.
         notes: A longer description.
-        offline: Whether everything stays on this disk; ``wandb sync`` sends it later.
+        offline: Whether everything stays on this disk; `wandb sync` sends it later.
     """
 
     enabled: bool = False
@@ -63,7 +63,7 @@ class WandbSettings:
 
 
 def redact(value: Any, key: str = "") -> Any:
-    """A copy of a config in which every path is replaced by ``<path>``."""
+    """A copy of a config in which every path is replaced by `<path>`."""
     if isinstance(value, Mapping):
         return {name: redact(item, str(name)) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -94,7 +94,7 @@ class RedactingWandbLogger(_Redacting, WandbLogger):
 
 
 class _Rows(ExperimentWriter):
-    """Rows of ``metrics.csv``; earlier ones are kept, and new columns come last."""
+    """Rows of `metrics.csv`; earlier ones are kept, and new columns come last."""
 
     def _check_log_dir_exists(self) -> None:
         """Reads the columns that are there, where Lightning's writer deletes the file."""
@@ -112,7 +112,7 @@ class _Rows(ExperimentWriter):
         self._rewrite(self._read(), fieldnames)
 
     def drop_from(self, step: int) -> None:
-        """Drops the rows of ``step`` and later, which a resumed run computes again."""
+        """Drops the rows of `step` and later, which a resumed run computes again."""
         if Path(self.metrics_file_path).is_file():
             kept = [row for row in self._read() if float(row["step"] or 0) < step]
             self._rewrite(kept, self.metrics_keys)
@@ -132,7 +132,7 @@ class _Rows(ExperimentWriter):
 
 
 class RunCSVLogger(CSVLogger):
-    """``metrics.csv`` in the run directory itself.
+    """`metrics.csv` in the run directory itself.
 
     Each row is written at once, so that a run that is killed keeps the rows up to its checkpoint.
 
@@ -159,11 +159,11 @@ class RunCSVLogger(CSVLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any = None) -> None:
-        """Nothing: ``config.yaml`` holds them all."""
+        """Nothing: `config.yaml` holds them all."""
 
     @rank_zero_only
     def continue_from(self, step: int) -> None:
-        """Drops the rows of ``step`` and later."""
+        """Drops the rows of `step` and later."""
         self.experiment.drop_from(step)
 
 

@@ -73,7 +73,7 @@ def arguments_of(name: str | None, base: type) -> frozenset[str]:
 
 
 def chosen_class(given: Given, section: str) -> str | None:
-    """The class that was given for ``model`` or ``data``, as it was written."""
+    """The class that was given for `model` or `data`, as it was written."""
     for name in (f"{section}.class_path", section):
         if (value := given.option(name)) is not None and not value.endswith(".yaml"):
             return value

@@ -1,4 +1,4 @@
-"""``run.json``: what ran, from what code, on what, and how it ended."""
+"""`run.json`: what ran, from what code, on what, and how it ended."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""``--resume auto``: which run goes on."""
+"""`--resume auto`: which run goes on."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Limits:
     """Where a fit ends; -1 is never.
 
     Args:
-        steps: ``trainer.max_steps``.
-        epochs: ``trainer.max_epochs``.
+        steps: `trainer.max_steps`.
+        epochs: `trainer.max_epochs`.
     """
 
     steps: int
@@ -126,7 +126,7 @@ def check_resumable(directory: Path, subcommand: str, launch: Launch) -> None:
     """Checks a run directory that was named.
 
     Raises:
-        UsageError: Where it is no run of this subcommand, or a live process holds it.
+        UsageError: If it is no run of this subcommand, or a live process holds it.
     """
     if not is_run_directory(directory):
         raise UsageError(f"--resume {directory}: is no run directory (it has no run.json)")

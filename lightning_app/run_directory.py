@@ -1,4 +1,4 @@
-"""The directory of a run: ``runs/<config name>/<YYYYmmdd-HHMMSS>/``."""
+"""The directory of a run: `runs/<config name>/<YYYYmmdd-HHMMSS>/`."""
 
 import re
 from datetime import datetime
@@ -17,7 +17,7 @@ def is_run_directory(path: str | Path) -> bool:
 
 
 def config_name(config_files: list[Path], model_class: str) -> str:
-    """The stem of the first config; that of its run for a run's own ``config.yaml``.
+    """The stem of the first config; that of its run for a run's own `config.yaml`.
 
     Args:
         config_files: In the order given.
@@ -33,10 +33,10 @@ def make_run_directory(parent: Path, launch: Launch) -> Path:
     """Makes a new directory that nothing else writes into.
 
     Where several processes start together its name follows from their job, and only rank 0 makes
-    it; else it is the time, with ``-2``, ``-3`` on a clash.
+    it; else it is the time, with `-2`, `-3` on a clash.
 
     Raises:
-        UsageError: Where the directory of this job is there already.
+        UsageError: If the directory of this job is there already.
     """
     if launch.job is not None:
         directory = parent / launch.job
@@ -60,7 +60,7 @@ def make_run_directory(parent: Path, launch: Launch) -> Path:
 
 
 def config_files_of(directory: Path) -> list[Path]:
-    """``config.yaml``, ``config.2.yaml``, ... of a run, the newest last."""
+    """`config.yaml`, `config.2.yaml`, ... of a run, the newest last."""
     numbered = {
         int(match.group(1) or 1): path
         for path in directory.glob("config*.yaml")
@@ -73,7 +73,7 @@ def newest_config_file(directory: Path) -> Path:
     """The config of the last launch of a run.
 
     Raises:
-        UsageError: Where the directory has none.
+        UsageError: If the directory has none.
     """
     files = config_files_of(directory)
     if not files:

@@ -61,7 +61,7 @@ class Session:
         """The run directory.
 
         Raises:
-            RuntimeError: Before :meth:`begin`.
+            RuntimeError: Before `begin`.
         """
         if self._directory is None:
             raise RuntimeError("the session has not begun")
@@ -168,7 +168,7 @@ class SessionCallback(Callback):
         self._public_config = public_config
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes ``splits.json`` and sends the config to the loggers."""
+        """Writes `splits.json` and sends the config to the loggers."""
         if not trainer.is_global_zero:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -180,7 +180,7 @@ class SessionCallback(Callback):
             logger.log_hyperparams({"config": self._public_config})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drops the rows of ``metrics.csv`` past the restored step."""
+        """Drops the rows of `metrics.csv` past the restored step."""
         if not self._session.resumed:
             return
         epoch_loop = trainer.fit_loop.epoch_loop

@@ -71,8 +71,8 @@ def validation_interval(asked: Any, every_n_epochs: int | None, *, tell: bool) -
     Lightning refuses one beyond an epoch.
 
     Args:
-        asked: ``trainer.val_check_interval``.
-        every_n_epochs: ``trainer.check_val_every_n_epoch``.
+        asked: `trainer.val_check_interval`.
+        every_n_epochs: `trainer.check_val_every_n_epoch`.
         tell: Whether to say that it is not used.
     """
     if not isinstance(asked, int) or every_n_epochs is None:

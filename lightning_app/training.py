@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test`` and ``predict``: a LightningCLI with run directories."""
+"""`fit`, `validate`, `test` and `predict`: a LightningCLI with run directories."""
 
 from __future__ import annotations
 

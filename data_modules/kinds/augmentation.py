@@ -25,9 +25,9 @@ class Augmentation:
     Args:
         names: Of `hflip`, `vflip` (each with probability 0.5), `rot90` (0, 90, 180 or 270
             degrees, equally likely), `crop` (each side loses 0 to 5 % of the size, drawn on
-            its own, and the rest is resized to the whole; papers/hybrid.md 2d) and `blur` (of the
-            image alone: with probability 0.5, Gaussian, sigma uniform in 0 to 2 pixels of 128;
-            papers/lmi.md 5b).
+            its own, and the rest is resized to the whole; docs/papers/hybrid.md 2d) and `blur`
+            (of the image alone: with probability 0.5, Gaussian, sigma uniform in 0 to 2 pixels of
+            128; docs/papers/lmi.md 5b).
         seed: Seed of the run.
 
     Raises:

@@ -61,7 +61,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         exclude_file: Text file of images to leave out, a name a line.
         predict_split: What `predict` goes over.
         drop_last: Whether what does not fill an optimiser step is left out of a training epoch;
-            fine-tuning on a handful of images keeps it (papers/hybrid.md 2c-12).
+            fine-tuning on a handful of images keeps it (docs/papers/hybrid.md 2c-12).
 
     Raises:
         DataError: If an argument is wrong.

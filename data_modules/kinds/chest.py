@@ -1,7 +1,7 @@
 """What the sets of chest radiographs share: folders, equalisation with gamma, blank borders.
 
-The preprocessing of papers/hybrid.md 2d: contrast of chest films depends on the machine and the
-exposure, and equalisation takes most of that away before an image is resized.
+The preprocessing of docs/papers/hybrid.md 2d: contrast of chest films depends on the machine and
+the exposure, and equalisation takes most of that away before an image is resized.
 """
 
 from functools import partial
@@ -93,7 +93,7 @@ class ChestDataModule(ImageMaskDataModule):
     Args:
         root: Folder that holds the data set's top-level folder.
         equalize: Whether each image is equalised (`equalize`) at its own size before it is
-            resized, as the paper does (papers/hybrid.md 2d).
+            resized, as the paper does (docs/papers/hybrid.md 2d).
         crop_borders: Whether blank borders are cut first (`crop_blank_borders`).
         **kwargs: As `ImageMaskDataModule`.
     """

@@ -60,7 +60,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             half of the free memory.
         num_train_samples: Exactly so many training images, of whole groups; all others are halved
             into validation and test (an official test set is halved instead), and the fractions are
-            not used (papers/hybrid.md 2c-8). None: by the fractions.
+            not used (docs/papers/hybrid.md 2c-8). None: by the fractions.
         num_val_samples: Keeps so many of the validation images. None: all.
         num_test_samples: Keeps so many of the test images. None: all.
         **kwargs: As `DataModule`.

@@ -98,7 +98,7 @@ class PairCutter:
                 "data.init_args.registration to true, or give both on one grid"
             )
             return Problem("size", target.path, text)
-        # T1 moves: of IXI, T2 and PD share a grid (papers/lmi.md, 5c-12).
+        # T1 moves: of IXI, T2 and PD share a grid (docs/papers/lmi.md, 5c-12).
         if self.source == "T1":
             cut = whole_cut(target, self.fractions)
             return {"source": Cut(source, cut.indices, target), "target": cut}

@@ -1,4 +1,6 @@
-"""Rigid registration of two volumes of one person, as T1 and PD of IXI need (papers/lmi.md, 5c-12).
+"""Rigid registration of two volumes of one person, as T1 and PD of IXI need.
+
+docs/papers/lmi.md 5c-12.
 
 What is remembered of a registration is its matrix, not the volume: some hundred bytes a pair in the
 user's cache directory, since a data root may be read-only.

@@ -49,7 +49,7 @@ class CelebAMaskHQDataModule(ImageMaskDataModule):
 
     Each part of a face has a binary file of its own, and a part that is not to be seen has none.
     They are painted in the order of the label list: skin first, so that all other parts lie over
-    it (papers/hybrid.md 2d).
+    it (docs/papers/hybrid.md 2d).
 
     Args:
         root: Folder that holds `CelebAMask-HQ/`, or its two folders themselves.

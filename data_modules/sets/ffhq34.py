@@ -56,7 +56,7 @@ class FFHQ34DataModule(ImageMaskDataModule):
     """Faces with 34 classes, in the layout of the label-efficient segmentation benchmark.
 
     The official test images are `test`; with `num_train_samples` they are halved into `val` and
-    `test` (papers/hybrid.md 2c-8: 20 / 10 / 10).
+    `test` (docs/papers/hybrid.md 2c-8: 20 / 10 / 10).
 
     Args:
         root: Folder that holds `ffhq_34/`, or `datasets/ffhq_34/`.

@@ -16,14 +16,14 @@ def build(
     """Builds a segmenter with random weights; nothing is downloaded.
 
     Args:
-        architecture: A name of ``segmentation_models_pytorch.create_model``.
-        encoder: An encoder of that library; ``tu-...`` are timm's.
+        architecture: A name of `segmentation_models_pytorch.create_model`.
+        encoder: An encoder of that library; `tu-...` are timm's.
         in_channels: Channels of the images.
         num_classes: Channels of the logits.
-        **timm: Further arguments of a ``tu-`` encoder.
+        **timm: Further arguments of a `tu-` encoder.
 
     Raises:
-        ValueError: Where there is no such architecture or encoder, or the two do not go together.
+        ValueError: If there is no such architecture or encoder, or the two do not go together.
     """
     import segmentation_models_pytorch as smp
 
@@ -79,7 +79,7 @@ def check_size(network: nn.Module, what: str, in_channels: int, image_size: int)
     """Checks that a network takes images of a size and gives logits of the same.
 
     Args:
-        network: What ``build`` gave.
+        network: What `build` gave.
         what: Its name, for the message.
         in_channels: Channels of the images.
         image_size: Height and width in pixels.

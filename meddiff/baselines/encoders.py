@@ -37,13 +37,13 @@ class Normalisation(NamedTuple):
 def load_encoder(
     network: nn.Module, architecture: str, encoder: str, weights: str, in_channels: int
 ) -> Normalisation:
-    """Loads pretrained weights into ``network.encoder``, in place.
+    """Loads pretrained weights into `network.encoder`, in place.
 
-    The first convolution is fitted to ``in_channels`` as the library does: summed over the colours
+    The first convolution is fitted to `in_channels` as the library does: summed over the colours
     for one channel, else repeated and scaled.
 
     Args:
-        network: What ``build`` gave for the other arguments.
+        network: What `build` gave for the other arguments.
         architecture: Its architecture.
         encoder: Its encoder.
         weights: Name of weights on the hub, or a local file or folder.
@@ -53,7 +53,7 @@ def load_encoder(
         How the images were normalised that the weights were trained on.
 
     Raises:
-        CheckpointError: Where they are not there or do not fit; the network is then as it was.
+        CheckpointError: If they are not there or do not fit; the network is then as it was.
     """
     pretrained = load_pretrained(weights, argument=_ARGUMENT, encoder=encoder)
     with torch.random.fork_rng(devices=[]):

@@ -3,7 +3,7 @@
 from typing import Any
 
 SEGMENTATION_PRESETS: dict[str, dict[str, Any]] = {
-    # papers/hybrid.md 2b and 2c-12: the rivals are trained as fine-tuning is.
+    # docs/papers/hybrid.md 2b and 2c-12: the rivals are trained as fine-tuning is.
     "paper": {"learning_rate": 2e-4, "warmup_steps": 0},
     "small": {"learning_rate": 5e-4, "warmup_steps": 0},
     "tiny": {"learning_rate": 1e-3, "warmup_steps": 0},
@@ -22,5 +22,5 @@ _ENCODERS = {
 
 
 def default_encoder(architecture: str, preset: str) -> str:
-    """The encoder of an architecture where none is given (papers/hybrid.md 2e)."""
+    """The encoder of an architecture where none is given (docs/papers/hybrid.md 2e)."""
     return _ENCODERS.get(architecture, _RESNETS)[preset]

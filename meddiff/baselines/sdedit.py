@@ -1,4 +1,4 @@
-"""SDEdit (Meng et al., arXiv 2108.01073), what LMIDiffusion is compared with (papers/lmi.md 5a)."""
+"""SDEdit (Meng et al., arXiv 2108.01073), LMIDiffusion's rival (docs/papers/lmi.md 5a)."""
 
 from typing import Any
 

@@ -27,15 +27,15 @@ _HEAD = "network.segmentation_head."
 class SegmentationModule(StartsFrom, Segmenter, AdamWModule):
     """A segmenter trained by cross-entropy: DeepLabV3, SegFormer, U-Net and others.
 
-    It starts from nothing, from an encoder trained on ImageNet, or from an earlier run of its own
-    (papers/hybrid.md 2e: ImageNet, then supervised pretraining, then 20 labels), whose head is kept
-    where it has as many classes, else begun anew (2c-3). Its initial weights depend on the
+    It starts from nothing, from an encoder trained on ImageNet, or from an earlier run of its own,
+    whose head is kept where it has as many classes, else begun anew (docs/papers/hybrid.md 2c-3 and
+    2e: ImageNet, then supervised pretraining, then 20 labels). Its initial weights depend on the
     arguments alone.
 
     Args:
-        architecture: ``deeplabv3``, ``segformer`` or another name of
-            ``segmentation_models_pytorch.create_model``.
-        encoder: An encoder of that library (``tu-...``: of timm).
+        architecture: `deeplabv3`, `segformer` or another name of
+            `segmentation_models_pytorch.create_model`.
+        encoder: An encoder of that library (`tu-...`: of timm).
         encoder_weights: None: random. Else `imagenet` or another name of weights that the library
             has on the hub, or a local file or folder. Read when a new fit begins, unless
             `init_from` is given; a resumed fit, test and predict do without.
@@ -102,7 +102,7 @@ class SegmentationModule(StartsFrom, Segmenter, AdamWModule):
         """Loads the weights of an earlier run or of the encoder.
 
         Raises:
-            CheckpointError: Where they are not there or do not fit.
+            CheckpointError: If they are not there or do not fit.
         """
         if self.hparams["init_from"] is not None:
             self._load_run(self.hparams["init_from"])

@@ -61,11 +61,11 @@ def find_checkpoint(path: str | Path, prefer: tuple[str, ...] = ("best", "last")
     """The checkpoint that a file or a run directory stands for.
 
     Args:
-        path: A checkpoint, or a run directory with a ``checkpoints`` folder.
+        path: A checkpoint, or a run directory with a `checkpoints` folder.
         prefer: Names looked for in a run directory, the first one there wins.
 
     Raises:
-        CheckpointError: Where there is none.
+        CheckpointError: If there is none.
     """
     path = Path(path)
     if path.is_file():
@@ -84,7 +84,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint without running any code that it may hold.
 
     Raises:
-        CheckpointError: Where the file is not a checkpoint, is cut short, or holds objects other
+        CheckpointError: If the file is not a checkpoint, is cut short, or holds objects other
             than tensors and plain values.
     """
     path = Path(path)
@@ -111,7 +111,7 @@ def class_path_of(checkpoint: dict[str, Any], path: str | Path) -> str:
     """The class that wrote a checkpoint.
 
     Raises:
-        CheckpointError: Where the checkpoint does not say.
+        CheckpointError: If the checkpoint does not say.
     """
     identity = checkpoint.get(IDENTITY)
     if not isinstance(identity, dict) or "class_path" not in identity:
@@ -155,7 +155,7 @@ def check_written_by(checkpoint: dict[str, Any], names: Sequence[str], path: str
 
 
 def load(path: str | Path, map_location: str | torch.device = "cpu") -> LightningModule:
-    """Loads a finished run, ready for ``sample``, ``segment`` and the like.
+    """Loads a finished run, ready for `sample`, `segment` and the like.
 
     The weights are those to use: of the best checkpoint where the run kept one, else of the last,
     and averaged ones where EMA was on.
@@ -168,7 +168,7 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
         The module in evaluation mode.
 
     Raises:
-        CheckpointError: Where there is no checkpoint, or it does not fit this version's modules.
+        CheckpointError: If there is no checkpoint, or it does not fit this version's modules.
     """
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)

@@ -19,7 +19,7 @@ class SupportsSampling(Protocol):
     """A module that makes images from noise."""
 
     def sample(self, num: int, generator: Generators = None, **kwargs: Any) -> dict[str, Tensor]:
-        """Returns ``image`` (num, C, H, W) in [-1, 1] and, where made, ``mask`` (num, H, W)."""
+        """Returns `image` (num, C, H, W) in [-1, 1] and, where made, `mask` (num, H, W)."""
         ...
 
 
@@ -64,7 +64,7 @@ class ProvidesLabelled(Protocol):
     """A data module that yields its labelled training images one by one."""
 
     def labelled_images(self) -> Iterator[dict[str, Tensor]]:
-        """Yields ``image`` (C, H, W) in [-1, 1], ``mask`` (H, W) and ``index``, unaugmented."""
+        """Yields `image` (C, H, W) in [-1, 1], `mask` (H, W) and `index`, unaugmented."""
         ...
 
 
@@ -75,7 +75,7 @@ class ProvidesReference(Protocol):
     def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
         """Yields images (C, H, W) in [-1, 1], unaugmented, the same in every stage.
 
-        ``domain`` is ``source``, ``target`` or None, which is what the module is trained on.
+        `domain` is `source`, `target` or None, which is what the module is trained on.
         """
         ...
 
@@ -91,15 +91,15 @@ class DeclaresHalfPrecision(Protocol):
 
 
 def can_sample(module: object) -> TypeGuard[SupportsSampling]:
-    """Whether ``sample`` is there and, by the module's ``samples`` property, meaningful."""
+    """Whether `sample` is there and, by the module's `samples` property, meaningful."""
     return isinstance(module, SupportsSampling) and getattr(module, "samples", True)
 
 
 def can_segment(module: object) -> TypeGuard[SupportsSegmentation]:
-    """Whether ``segment`` is there and, by the module's ``segments`` property, meaningful."""
+    """Whether `segment` is there and, by the module's `segments` property, meaningful."""
     return isinstance(module, SupportsSegmentation) and getattr(module, "segments", True)
 
 
 def can_translate(module: object) -> TypeGuard[SupportsTranslation]:
-    """Whether ``translate`` is there and, by the module's ``translates`` property, meaningful."""
+    """Whether `translate` is there and, by the module's `translates` property, meaningful."""
     return isinstance(module, SupportsTranslation) and getattr(module, "translates", True)

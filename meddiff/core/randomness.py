@@ -31,7 +31,7 @@ def mix(*keys: int) -> int:
 def batches_seen(module: LightningModule) -> int:
     """The number of training batches before the current one, over all epochs and resumes.
 
-    ``global_step`` would repeat under gradient accumulation.
+    `global_step` would repeat under gradient accumulation.
     """
     return max(int(module.trainer.fit_loop.epoch_loop.total_batch_idx), 0)
 
@@ -40,7 +40,7 @@ def step_generator(module: LightningModule, seed: int) -> torch.Generator:
     """The generator of this training step, on the module's device.
 
     It also re-seeds torch's global generators, from which dropout draws. To be called first in
-    every ``training_step``.
+    every `training_step`.
 
     Args:
         module: The module in training, attached to a trainer.
@@ -66,6 +66,6 @@ def item_generators(seed: int, index: Tensor | Iterable[int]) -> list[torch.Gene
 
 
 def item_noise(seed: int, index: Tensor | Iterable[int], shape: Sequence[int]) -> Tensor:
-    """Unit Gaussian noise on the CPU, shape (B, *shape), keyed as in :func:`item_generators`."""
+    """Unit Gaussian noise on the CPU, shape (B, *shape), keyed as in `item_generators`."""
     generators = item_generators(seed, index)
     return torch.stack([torch.randn(*shape, generator=g, dtype=torch.float32) for g in generators])

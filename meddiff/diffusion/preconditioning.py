@@ -13,14 +13,14 @@ SIGMA_DATA = 0.5
 
 
 class EpsilonOutput:
-    """``none``: the output is epsilon itself (papers/lmi.md 5a), and each noise level counts alike.
+    """`none`: the output is epsilon (docs/papers/lmi.md 5a), and each noise level counts alike.
 
-    All methods are of ``x = x_0 + sigma epsilon``, float32, with sigma of shape (B, 1, 1, 1).
+    All methods are of `x = x_0 + sigma epsilon`, float32, with sigma of shape (B, 1, 1, 1).
     """
 
     @float32
     def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """``x / sqrt(1 + sigma^2)`` (5b, input scaling)."""
+        """`x / sqrt(1 + sigma^2)` (5b, input scaling)."""
         return x * (1 + sigma**2).rsqrt()
 
     @float32
@@ -34,26 +34,26 @@ class EpsilonOutput:
 
 
 class EDMOutput:
-    """``edm``: a share of x and the output make up x_0 (Karras et al., arXiv 2206.00364).
+    """`edm`: a share of x and the output make up x_0 (Karras et al., arXiv 2206.00364).
 
-    ``x_0 = c_skip x + c_out output``, with each noise level's loss of the output at weight 1. An
+    `x_0 = c_skip x + c_out output`, with each noise level's loss of the output at weight 1. An
     epsilon that is off by a percent puts x_0 off by half of its range at sigma 50, which a short
     run does not get below; here the network only has to know x_0. The minimiser is that of Eq. 2.
     """
 
     @float32
     def network_input(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """``c_in x``: unit variance."""
+        """`c_in x`: unit variance."""
         return x * (SIGMA_DATA**2 + sigma**2).rsqrt()
 
     @float32
     def epsilon(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        """``(x - c_skip x - c_out output) / sigma``, written without the difference."""
+        """`(x - c_skip x - c_out output) / sigma`, written without the difference."""
         variance = SIGMA_DATA**2 + sigma**2
         return x * sigma / variance - output * SIGMA_DATA * variance.rsqrt()
 
     def weight(self, sigma: Tensor) -> Tensor:
-        """``1 + sigma^2 / sigma_data^2``: the output's loss then counts alike at all levels."""
+        """`1 + sigma^2 / sigma_data^2`: the output's loss then counts alike at all levels."""
         return (1 + (sigma / SIGMA_DATA) ** 2).flatten()
 
 

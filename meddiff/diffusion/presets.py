@@ -3,7 +3,7 @@
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # papers/lmi.md 5a and 5b: 21,423,169 parameters with the two maps.
+    # docs/papers/lmi.md 5a and 5b: 21,423,169 parameters with the two maps.
     "paper": {
         "model_channels": 64,
         "channel_mult": [1, 1, 2, 3, 4],

@@ -25,11 +25,11 @@ def euler_maruyama(
     steps: int,
     generator: Generators = None,
 ) -> Tensor:
-    """Eq. 3: ``x_mean = x + g^2 s dt``, ``x = x_mean + g sqrt(dt) z``, with dt = 1 / steps.
+    """Eq. 3: `x_mean = x + g^2 s dt`, `x = x_mean + g sqrt(dt) z`, with dt = 1 / steps.
 
     Args:
-        epsilon: Predicts the noise; the score is ``s = -epsilon / sigma``.
-        x: Where it starts, at time ``start``, shape (B, C, H, W).
+        epsilon: Predicts the noise; the score is `s = -epsilon / sigma`.
+        x: Where it starts, at time `start`, shape (B, C, H, W).
         sde: The noise.
         start: In (0, 1]; the share of the steps that is made.
         steps: Steps from 1 to 0; below 18 a step overshoots its own noise.
@@ -64,12 +64,12 @@ def predictor_corrector(
 
     Args:
         epsilon: Predicts the noise.
-        x: As in :func:`euler_maruyama`.
+        x: As in `euler_maruyama`.
         sde: The noise.
         start: Likewise.
         steps: Likewise.
         generator: Likewise.
-        snr: Signal to noise ratio r of the correction: step size ``2 (r |z| / |s|)^2``.
+        snr: Signal to noise ratio r of the correction: step size `2 (r |z| / |s|)^2`.
 
     Returns:
         The last mean, not clamped.
@@ -97,11 +97,11 @@ def ancestral(
     steps: int,
     generator: Generators = None,
 ) -> Tensor:
-    """DDPM's ancestral sampling with variance beta (``fixed_large``), the authors' code.
+    """DDPM's ancestral sampling with variance beta (`fixed_large`), the authors' code.
 
     Args:
         epsilon: Predicts the noise.
-        x: Where it starts, at index ``start``, shape (B, C, H, W).
+        x: Where it starts, at index `start`, shape (B, C, H, W).
         sde: The noise. With its `final_noise` noise is added at t = 0 too, as the authors' code
             does (5c-10): that of the posterior at t = 1, which its `fixed_large` has there.
         start: Time index.
@@ -145,7 +145,7 @@ def ode(
 ) -> Tensor:
     """The probability-flow ODE by DPM-Solver++ of second order, multistep, data prediction.
 
-    It runs where the noisy image has unit scale, ``x / sqrt(1 + sigma^2)`` under VE: there both
+    It runs where the noisy image has unit scale, `x / sqrt(1 + sigma^2)` under VE: there both
     SDEs are of the kind that diffusers' solver takes. The last step ends at sigma = 0.
 
     Args:

@@ -1,4 +1,4 @@
-"""The discrete variance-preserving noise schedule (papers/shared.md 0.2 and 0.3.1)."""
+"""The discrete variance-preserving noise schedule (docs/papers/shared.md 0.2 and 0.3.1)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ from meddiff.core.precision import Float32Buffers, float32
 
 
 class NoiseSchedule(Float32Buffers):
-    """Linear DDPM schedule: ``x_t = alpha_t x_0 + sigma_t epsilon``, t = 0 .. timesteps - 1.
+    """Linear DDPM schedule: `x_t = alpha_t x_0 + sigma_t epsilon`, t = 0 .. timesteps - 1.
 
     Coefficients are made in float64 and held in float32, also in a module that was cast.
 

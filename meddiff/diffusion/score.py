@@ -1,4 +1,4 @@
-"""A score network of one modality, which translates images of another one (papers/lmi.md 5a).
+"""A score network of one modality, which translates images of another one (docs/papers/lmi.md 5a).
 
 Eq. 2 is `ScoreModule.loss`, Eq. 3 the sampler `euler_maruyama`. What the network sees beside the
 noisy image is the subclass's.

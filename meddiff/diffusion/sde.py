@@ -1,4 +1,4 @@
-"""`x_t = alpha_t x_0 + sigma_t epsilon` in two ways: VE and VP (papers/lmi.md 5a, 5b)."""
+"""`x_t = alpha_t x_0 + sigma_t epsilon` in two ways: VE and VP (docs/papers/lmi.md 5a, 5b)."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ SDEName: TypeAlias = Literal["ve", "vp"]
 
 
 class VESDE:
-    """Variance exploding (Eq. 2): ``sigma(t) = sigma_min (sigma_max / sigma_min)^t``, alpha = 1.
+    """Variance exploding (Eq. 2): `sigma(t) = sigma_min (sigma_max / sigma_min)^t`, alpha = 1.
 
     Args:
         sigma_min: sigma(0), on images in [0, 1].
@@ -42,11 +42,11 @@ class VESDE:
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
     def g(self, t: Tensor) -> Tensor:
-        """The diffusion coefficient: ``g^2 = d sigma^2 / dt = 2 sigma^2 ln(smax / smin)``."""
+        """The diffusion coefficient: `g^2 = d sigma^2 / dt = 2 sigma^2 ln(smax / smin)`."""
         return self.sigma(t) * math.sqrt(2 * math.log(self.sigma_max / self.sigma_min))
 
     def sample_t(self, num: int, generator: torch.Generator) -> Tensor:
-        """Antithetic times in [epsilon, 1] (papers/lmi.md 5b), shape (num,)."""
+        """Antithetic times in [epsilon, 1] (docs/papers/lmi.md 5b), shape (num,)."""
         draws = torch.rand(
             num // 2 + 1, generator=generator, device=generator.device, dtype=torch.float32
         )
@@ -66,13 +66,13 @@ class VESDE:
         return torch.ones_like(t), self.sigma(t)
 
     def time_feature(self, t: Tensor) -> Tensor:
-        """``250 ln sigma`` (papers/lmi.md 5b, input scaling)."""
+        """`250 ln sigma` (docs/papers/lmi.md 5b, input scaling)."""
         return 250 * self.sigma(t).log()
 
     def loss(self, prediction: Tensor, noise: Tensor) -> Tensor:
-        """Eq. 2 weighted by sigma^2 (5c-2), with ``s = -prediction / sigma``.
+        """Eq. 2 weighted by sigma^2 (5c-2), with `s = -prediction / sigma`.
 
-        ``0.5 sigma^2 ||s + epsilon / sigma||^2``, the mean over pixels.
+        `0.5 sigma^2 ||s + epsilon / sigma||^2`, the mean over pixels.
         """
         return 0.5 * (prediction - noise).square().flatten(1).mean(1)
 
@@ -83,7 +83,8 @@ class VPSDE(nn.Module):
     Time is an index 0..timesteps - 1.
 
     Args:
-        final_noise: Whether the ancestral sampler adds noise at t = 0 too (papers/lmi.md 5c-10).
+        final_noise: Whether the ancestral sampler adds noise at t = 0 too (docs/papers/lmi.md
+            5c-10).
     """
 
     def __init__(self, final_noise: bool = False) -> None:
@@ -92,7 +93,7 @@ class VPSDE(nn.Module):
         self.final_noise = final_noise
 
     def sample_t(self, num: int, generator: torch.Generator) -> Tensor:
-        """Antithetic indices: draws and their mirrors T - 1 - t (papers/lmi.md 5b)."""
+        """Antithetic indices: draws and their mirrors T - 1 - t (docs/papers/lmi.md 5b)."""
         last = self.schedule.timesteps - 1
         t = torch.randint(last + 1, (num // 2 + 1,), generator=generator, device=generator.device)
         return torch.cat([t, last - t])[:num]

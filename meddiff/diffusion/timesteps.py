@@ -19,10 +19,10 @@ def spread(index: Tensor) -> Tensor:
 class TimestepSampler(Float32Buffers):
     """Draws t and weighs the loss so that its expectation is that of uniform t with SNR weights.
 
-    ``uniform``: p(t) = 1/T and weight SNR_t (the papers' way). ``importance``:
+    `uniform`: p(t) = 1/T and weight SNR_t (the papers' way). `importance`:
     p(t) = 0.5/T + 0.5 SNR_t / sum(SNR) and weight SNR_t / (T p(t)), at most twice the mean SNR
-    (papers/hybrid.md 2c-10); it is for short runs, since SNR weights leave less than one draw in a
-    hundred effective under uniform t.
+    (docs/papers/hybrid.md 2c-10); it is for short runs, since SNR weights leave less than one draw
+    in a hundred effective under uniform t.
 
     Attributes:
         probabilities: p(t), shape (T,).
@@ -63,7 +63,7 @@ class TimestepSampler(Float32Buffers):
         return t.clamp(max=len(self.cdf) - 1)
 
     def fixed(self, index: Tensor) -> Tensor:
-        """The time indices that validation gives to items, shape (B,) as ``index``.
+        """The time indices that validation gives to items, shape (B,) as `index`.
 
         Multiples of the golden ratio spread any run of indices evenly over the quantiles of p(t),
         which weights of 4e-5 to 9999 need more than independent draws.

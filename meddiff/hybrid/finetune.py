@@ -1,6 +1,6 @@
 """A UNet that segments clean images: fine-tuned, or the paper's supervised baseline.
 
-Vanilla fine-tuning of papers/hybrid.md 2a, 2b, 2c-3 and 2c-12; supervised pretraining of 2c-9.
+Vanilla fine-tuning of docs/papers/hybrid.md 2a, 2b, 2c-3 and 2c-12; supervised pretraining of 2c-9.
 """
 
 from typing import Any, Literal, TypeAlias, get_args

@@ -1,4 +1,4 @@
-"""How strongly each term of the loss pulls (papers/hybrid.md 2c-10)."""
+"""How strongly each term of the loss pulls (docs/papers/hybrid.md 2c-10)."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class TermNorms(NamedTuple):
 def term_gradient_norms(
     loss: Callable[[], HybridLoss], parameters: Sequence[nn.Parameter]
 ) -> TermNorms:
-    """Measures the gradients of both terms without touching ``.grad``.
+    """Measures the gradients of both terms without touching `.grad`.
 
     Args:
         loss: Computes the loss, graph included; called once a term, since a compiled network lets

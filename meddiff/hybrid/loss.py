@@ -1,4 +1,4 @@
-"""The loss of hybrid diffusion (papers/hybrid.md 2a)."""
+"""The loss of hybrid diffusion (docs/papers/hybrid.md 2a)."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from meddiff.core.precision import float32
 
 
 class HybridLoss(NamedTuple):
-    """Scalars: ``image`` and ``mask`` are the SNR-weighted terms before ``mask_weight``."""
+    """Scalars: `image` and `mask` are the SNR-weighted terms before `mask_weight`."""
 
     total: Tensor
     image: Tensor
@@ -45,7 +45,7 @@ def hybrid_loss(
     weight: Tensor,
     mask_weight: float,
 ) -> HybridLoss:
-    """``mean_b SNR_t (mean (x - x_hat)^2 + lambda mean (y - y_hat)^2)``.
+    """`mean_b SNR_t (mean (x - x_hat)^2 + lambda mean (y - y_hat)^2)`.
 
     Args:
         prediction: x_hat and y_hat, shape (B, C + K, H, W); (B, C, H, W) where mask is None.

@@ -1,4 +1,4 @@
-"""Hybrid diffusion pretraining (Sauvalle & Salzmann; equations in papers/hybrid.md 2a)."""
+"""Hybrid diffusion pretraining (Sauvalle & Salzmann; equations in docs/papers/hybrid.md 2a)."""
 
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -66,7 +66,7 @@ class HybridDiffusionModule(ADMModule, AdamWModule):
         )
 
     def loss(self, batch: dict[str, Tensor], t: Tensor, noise: Tensor) -> HybridLoss:
-        """``SNR_t (mean (x - x_hat)^2 + lambda mean (y - y_hat)^2)``, the mean over the batch (2a).
+        """`SNR_t (mean (x - x_hat)^2 + lambda mean (y - y_hat)^2)`, the mean over the batch (2a).
 
         Args:
             batch: x, `image` (B, C, H, W) in [-1, 1], and, but for `diffusion`, y, `mask`

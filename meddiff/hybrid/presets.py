@@ -5,7 +5,7 @@ from typing import Any
 from meddiff.networks import NETWORK_KEYS
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # papers/hybrid.md 2b: 138 M parameters at 256 pixels.
+    # docs/papers/hybrid.md 2b: 138 M parameters at 256 pixels.
     "paper": {
         "model_channels": 128,
         "channel_mult": [1, 1, 2, 2, 4, 4],
@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_inference_steps": 100,
         "log_gradient_norms": False,
     },
-    # 3.4 M parameters; t_sampling and mask_weight as papers/hybrid.md 2c-10 asks
+    # 3.4 M parameters; t_sampling and mask_weight as docs/papers/hybrid.md 2c-10 asks
     # of short runs, a rate that suits a small network, and the SDE: its noise washes out the errors
     # of a short run at large t, which the ODE carries along as grain.
     "small": {

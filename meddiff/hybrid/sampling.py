@@ -1,4 +1,4 @@
-"""Joint generation of an image and its mask (papers/hybrid.md, Propositions 1 and 2)."""
+"""Joint generation of an image and its mask (docs/papers/hybrid.md, Propositions 1 and 2)."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
@@ -36,8 +36,8 @@ def solve(
         image_noise: x_T, shape (B, C, H, W).
         mask_start: y_T, shape (B, K, H, W); K may be 0.
         schedule: The schedule of training.
-        num_inference_steps: Calls of ``predict``.
-        solver: ``ode`` for Proposition 2, ``sde`` for Proposition 1.
+        num_inference_steps: Calls of `predict`.
+        solver: `ode` for Proposition 2, `sde` for Proposition 1.
         final_sigmas_type: As in `dpm_solver`.
         generator: The noise of Proposition 1.
 

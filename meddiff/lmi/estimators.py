@@ -1,4 +1,4 @@
-"""Mutual information of few samples, from kernels at fixed grey levels (papers/lmi.md, 5a)."""
+"""Mutual information of few samples, from kernels at fixed grey levels (docs/papers/lmi.md, 5a)."""
 
 import torch
 from torch import Tensor
@@ -11,13 +11,13 @@ TINY = 1e-10
 
 
 class Estimator:
-    """Mutual information of sample pairs whose densities are taken at ``bins`` grey levels.
+    """Mutual information of sample pairs whose densities are taken at `bins` grey levels.
 
     Args:
         bins: at least 2, evenly from 0 to 255.
         bandwidth: of the Gaussian kernel, in grey levels.
         normalized: divides by the mean of the two entropies.
-        estimator: ``parzen`` or ``hist``.
+        estimator: `parzen` or `hist`.
 
     Raises:
         ValueError: an argument out of its range, by name.

@@ -1,6 +1,6 @@
 """The map on a GPU: one Triton program a pixel, its joint densities never leave the registers.
 
-Imported only where Triton is, by ``local_mutual_information``.
+Imported only where Triton is, by `local_mutual_information`.
 """
 
 # What Triton compiles has its own types.
@@ -21,7 +21,7 @@ from meddiff.lmi.windows import FLAT
 def fused_map(
     x: Tensor, y: Tensor, patch_size: int, search_size: int, measure: Estimator
 ) -> Tensor:
-    """``local_mutual_information`` of images (B, 1, H, W), Parzen, without gradient."""
+    """`local_mutual_information` of images (B, 1, H, W), Parzen, without gradient."""
     x, y = x.float().contiguous(), y.float().contiguous()
     out = torch.empty_like(x)
     ends = (end for image in (x, y) for end in image.flatten(1).aminmax(dim=1))

@@ -1,4 +1,4 @@
-"""LMIDiffusion (Wang et al., arXiv 2404.01102; equations in papers/lmi.md 5a).
+"""LMIDiffusion (Wang et al., arXiv 2404.01102; equations in docs/papers/lmi.md 5a).
 
 Eq. 1, what the network sees, is here; Eq. 2, the loss, and Eq. 3, the reverse SDE, are
 `ScoreModule`'s.

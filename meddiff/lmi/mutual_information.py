@@ -1,4 +1,4 @@
-"""Mutual information of patches, and its map over two images (papers/lmi.md, section 5a, Eq. 1)."""
+"""Mutual information of patches, and its map over two images (docs/papers/lmi.md 5a, Eq. 1)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,10 +35,10 @@ def mutual_information(
         bins: grey levels at which the densities are taken, from 0 to 255.
         bandwidth: of the Gaussian kernel, in grey levels (8 is the paper's "sigma = 2").
         normalized: divides by the mean of the two entropies.
-        estimator: ``parzen``, or ``hist``: each sample counts for its nearest bin.
+        estimator: `parzen`, or `hist`: each sample counts for its nearest bin.
 
     Returns:
-        (P,) float32, bits; in [0, 1] where ``normalized``.
+        (P,) float32, bits; in [0, 1] where `normalized`.
 
     Raises:
         ValueError: shapes that differ, or an argument out of its range.
@@ -72,14 +72,14 @@ def local_mutual_information(
         y: (B, 1, H, W), any range; the one that is searched.
         patch_size: odd edge of the patches.
         search_size: odd edge of the square of candidates around a pixel.
-        bins: see ``mutual_information``.
-        bandwidth: see ``mutual_information``.
-        normalized: see ``mutual_information``.
-        estimator: see ``mutual_information``.
+        bins: see `mutual_information`.
+        bandwidth: see `mutual_information`.
+        normalized: see `mutual_information`.
+        estimator: see `mutual_information`.
         chunk_size: pixels worked on at a time; None chooses. The result does not depend on it.
 
     Returns:
-        (B, 1, H, W) float32, in [0, 1] where ``normalized``, else bits and at least 0.
+        (B, 1, H, W) float32, in [0, 1] where `normalized`, else bits and at least 0.
 
     Raises:
         ValueError: shapes that differ, or an argument out of its range.
@@ -109,7 +109,7 @@ def direct_map(
     chunk_size: int | None,
     gradient: bool,
 ) -> Tensor:
-    """The map by its definition, ``chunk_size`` pairs of patches at a time."""
+    """The map by its definition, `chunk_size` pairs of patches at a time."""
     height, width = x.shape[-2:]
     px = patches(grey_levels(x), patch_size, 0).flatten(0, 2)
     py = patches(grey_levels(y), patch_size, search_size // 2)
@@ -125,7 +125,7 @@ def direct_map(
 def in_chunks(
     px: Tensor, py: Tensor, measure: Estimator, chunk_size: int | None, gradient: bool
 ) -> Tensor:
-    """``measure`` of (P, n) pairs; with a gradient the joint densities are computed again."""
+    """`measure` of (P, n) pairs; with a gradient the joint densities are computed again."""
     size = chunk_size or max(1, (CACHE if px.is_cpu else ON_GPU) // measure.bins**2)
     pairs = zip(px.split(size), py.split(size), strict=True)
     if gradient:

@@ -29,7 +29,7 @@ PIXELS = 2**16
 def windowed_map(
     x: Tensor, y: Tensor, patch_size: int, search_size: int, measure: Estimator, chunk: int | None
 ) -> Tensor:
-    """``local_mutual_information`` of grey levels (B, 1, H, W), Parzen, without gradient."""
+    """`local_mutual_information` of grey levels (B, 1, H, W), Parzen, without gradient."""
     margin = patch_size // 2 + search_size // 2
     flat_x, flat_y = (F.pad(image, [margin] * 4).flatten() for image in (x, y))
     height, width = (size + 2 * margin for size in x.shape[-2:])
@@ -46,7 +46,7 @@ def windowed_map(
 
 
 def square(size: int, width: int) -> Tensor:
-    """(size^2,) steps in memory from a pixel to the square around it, rows ``width`` apart."""
+    """(size^2,) steps in memory from a pixel to the square around it, rows `width` apart."""
     steps = torch.arange(size) - size // 2
     return (steps[:, None] * width + steps).flatten()
 
@@ -90,7 +90,7 @@ class Group:
         return torch.minimum(start, bins - width), width, high - low < FLAT * self.measure.bandwidth
 
     def kernels(self, grey: Tensor, start: Tensor, width: int) -> Tensor:
-        """(P, n, width) weights of the bins from ``start`` (P,) on."""
+        """(P, n, width) weights of the bins from `start` (P,) on."""
         spacing, scale = 255 / (self.measure.bins - 1), self.measure.bandwidth * 2**0.5
         centres = (start[:, None] + torch.arange(width)) * (spacing / scale)
         distance = (grey / scale)[:, :, None] - centres[:, None]

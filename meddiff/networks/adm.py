@@ -1,4 +1,4 @@
-"""The ADM UNet (Dhariwal & Nichol, guided-diffusion) as diffusers' ``UNet2DModel``."""
+"""The ADM UNet (Dhariwal & Nichol, guided-diffusion) as diffusers' `UNet2DModel`."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _conditioning(model_channels: int, use_scale_shift_norm: bool) -> dict[str, 
 def decoder_blocks(unet: UNet2DModel) -> list[list[nn.Module]]:
     """The decoder's blocks as guided-diffusion counts them, each the modules that it runs in turn.
 
-    The last module's output is the block's; a level has ``num_res_blocks + 1`` of them.
+    The last module's output is the block's; a level has `num_res_blocks + 1` of them.
     """
     blocks = []
     for level in unet.up_blocks:

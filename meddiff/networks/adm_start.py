@@ -1,4 +1,4 @@
-"""Pretrained ADM UNets: of our runs, and of OpenAI's guided-diffusion (papers/hybrid.md 2c-3)."""
+"""Pretrained ADM UNets, ours and those of OpenAI (docs/papers/hybrid.md 2c-3)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def load_backbone(unet: UNet2DModel, start: ADMStart) -> None:
 
 
 def load_head(unet: UNet2DModel, start: ADMStart, head: Head, seed: int) -> None:
-    """The head rule of papers/hybrid.md 2c-3, in place.
+    """The head rule of docs/papers/hybrid.md 2c-3, in place.
 
     `auto`: a hybrid checkpoint with as many classes gives its last K rows (rows 3..3 + K), any
     other one a new head at PyTorch's default initialisation, which is not zero. `copy` also takes

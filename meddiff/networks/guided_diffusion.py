@@ -1,4 +1,4 @@
-"""Weights of OpenAI's guided-diffusion for :func:`meddiff.networks.adm_unet`."""
+"""Weights of OpenAI's guided-diffusion for `meddiff.networks.adm_unet`."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class _Layer(NamedTuple):
 def load_guided_diffusion(
     unet: UNet2DModel, state_dict_or_path: Mapping[str, Tensor] | str | Path
 ) -> UNet2DModel:
-    """Loads weights with OpenAI's parameter names into a network of ``adm_unet``, in place.
+    """Loads weights with OpenAI's parameter names into a network of `adm_unet`, in place.
 
     Args:
-        unet: What ``adm_unet`` built with the settings of the checkpoint.
-        state_dict_or_path: The state dict, or a ``.pt`` file that holds it (read without running
+        unet: What `adm_unet` built with the settings of the checkpoint.
+        state_dict_or_path: The state dict, or a `.pt` file that holds it (read without running
             any code it may hold).
 
     Returns:
-        The same ``unet``. On an error it is as it was.
+        The same `unet`. On an error it is as it was.
 
     Raises:
-        FileNotFoundError: Where there is no such file.
-        ValueError: Where the weights do not fit: names the keys that are missing, unknown or of
+        FileNotFoundError: If there is no such file.
+        ValueError: If the weights do not fit: names the keys that are missing, unknown or of
             another shape. Also for a file that is damaged, holds code or is class-conditional.
     """
     source, given = _read(state_dict_or_path)
@@ -96,7 +96,7 @@ def _check(source: str, given: Mapping[str, Tensor], wanted: Mapping[str, tuple[
 
 
 def _layers(unet: UNet2DModel) -> Iterator[_Layer]:
-    """Every layer under its name in guided-diffusion (papers/shared.md 0.3.3)."""
+    """Every layer under its name in guided-diffusion (docs/papers/shared.md 0.3.3)."""
     yield _Layer("time_embed.0", [unet.time_embedding.linear_1])
     yield _Layer("time_embed.2", [unet.time_embedding.linear_2])
     yield _Layer("input_blocks.0.0", [unet.conv_in])

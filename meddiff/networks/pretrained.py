@@ -21,7 +21,7 @@ class Pretrained(NamedTuple):
 
     Attributes:
         state: The weights under the names that they were saved with, on the CPU.
-        config: ``config.json`` beside them; empty where there is none.
+        config: `config.json` beside them; empty where there is none.
         source: Where they came from, for people.
     """
 
@@ -34,16 +34,16 @@ def load_pretrained(weights: str, *, argument: str, encoder: str | None = None) 
     """Reads pretrained weights, downloads them where need be, and says from where.
 
     Args:
-        weights: A ``.safetensors`` or ``.pth`` file (read without running any code it may hold), a
-            folder with ``model.safetensors`` or ``pytorch_model.bin``, a repository of the hub with
-            ``model.safetensors`` and ``config.json`` as ``owner/name`` or ``owner/name@revision``
-            or, with ``encoder``, a name that segmentation-models-pytorch has for its weights, such
-            as ``imagenet``.
-        argument: Name of the argument that takes ``weights``, for messages.
-        encoder: An encoder of segmentation-models-pytorch; ``tu-...`` are timm's.
+        weights: A `.safetensors` or `.pth` file (read without running any code it may hold), a
+            folder with `model.safetensors` or `pytorch_model.bin`, a repository of the hub with
+            `model.safetensors` and `config.json` as `owner/name` or `owner/name@revision`
+            or, with `encoder`, a name that segmentation-models-pytorch has for its weights, such
+            as `imagenet`.
+        argument: Name of the argument that takes `weights`, for messages.
+        encoder: An encoder of segmentation-models-pytorch; `tu-...` are timm's.
 
     Raises:
-        CheckpointError: Where there are none, they are damaged, or they are not on this machine
+        CheckpointError: If there are none, they are damaged, or they are not on this machine
             and cannot be downloaded: then it says what to download and where to put it. Without
             a network this takes seconds.
     """
@@ -60,11 +60,11 @@ def load_pretrained(weights: str, *, argument: str, encoder: str | None = None) 
 
 
 def pretrained_available(weights: str, encoder: str | None = None) -> bool:
-    """Whether :func:`load_pretrained` would find the weights on this machine; asks no network.
+    """Whether `load_pretrained` would find the weights on this machine; asks no network.
 
     Args:
-        weights: As for ``load_pretrained``.
-        encoder: As for ``load_pretrained``, for example ``resnet50`` with ``imagenet``.
+        weights: As for `load_pretrained`.
+        encoder: As for `load_pretrained`, for example `resnet50` with `imagenet`.
     """
     try:
         path = _local(weights, encoder)
@@ -76,10 +76,10 @@ def pretrained_available(weights: str, encoder: str | None = None) -> bool:
 
 
 def hub_names(encoder: str) -> dict[str, str]:
-    """Names of the weights that an encoder has on the hub, each with ``owner/name@revision``.
+    """Names of the weights that an encoder has on the hub, each with `owner/name@revision`.
 
     Args:
-        encoder: An encoder of segmentation-models-pytorch; timm's (``tu-...``) have ``imagenet``
+        encoder: An encoder of segmentation-models-pytorch; timm's (`tu-...`) have `imagenet`
             alone, which stands for the weights of the tag in the encoder's name.
     """
     if encoder.startswith("tu-"):
@@ -95,7 +95,7 @@ def hub_names(encoder: str) -> dict[str, str]:
 
 
 def _local(weights: str, encoder: str | None) -> Path | None:
-    """The path that ``weights`` is, or None for a name of the hub."""
+    """The path that `weights` is, or None for a name of the hub."""
     if encoder is not None and weights in hub_names(encoder):
         return None
     path = Path(weights).expanduser()

@@ -157,7 +157,7 @@ UNUSED = {"diffusion_isic.yaml": {"mask_weight", "log_gradient_norms"}}
     ("data", "steps"), [("isic", 40_000), ("shenzhen", 40_000), ("celebamask_hq", 90_000)]
 )
 def test_a_source_brings_the_papers_iterations(data: str, steps: int) -> None:
-    # papers/hybrid.md 2b; an overlay of the hardware goes over it where it has its own.
+    # docs/papers/hybrid.md 2b; an overlay of the hardware goes over it where it has its own.
     from lightning_app.table.plan import merged
 
     base, source = "configs/hybrid_isic.yaml", f"configs/data/{data}.yaml"

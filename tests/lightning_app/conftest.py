@@ -13,7 +13,7 @@ Command = Callable[..., int]
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs a subcommand on the toy module, with ``tmp_path`` as working directory."""
+    """Runs a subcommand on the toy module, with `tmp_path` as working directory."""
     from lightning_app.cli import main
     from tests.lightning_app.toys import ARGS
 

@@ -43,6 +43,9 @@ def test_arguments_that_a_class_passes_on_are_known() -> None:
 @pytest.mark.parametrize("section", sorted(BASES))
 def test_what_cannot_be_made_is_no_choice(section: str, capsys: pytest.CaptureFixture[str]) -> None:
     known = subclasses(BASES[section])
+    ours = {"model": meddiff, "data": data_modules}[section]
+    own = {name for name, kind in known.items() if kind.__module__.startswith(ours.__name__)}
+    assert own == {name for name in ours.__all__ if name in known}
     assert not [name for name, kind in known.items() if inspect.isabstract(kind)]
     assert main(["fit", "--help"]) == 0
     listed = re.findall(r"known:([\w\s,]+)\)", capsys.readouterr().out)

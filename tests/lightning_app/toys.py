@@ -20,7 +20,7 @@ ARGS = (
 
 
 class ToyModule(LightningModule):
-    """One weight vector; ``preset`` and ``width`` stand for those of a real module."""
+    """One weight vector; `preset` and `width` stand for those of a real module."""
 
     def __init__(
         self,

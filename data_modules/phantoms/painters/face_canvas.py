@@ -59,7 +59,7 @@ REGIONS = (
     "a",
     "pixel",
     "of",
-    ":attr:`Face.owner`",
+    "`Face.owner`",
     "may",
     "show;",
     "`l_`",
@@ -70,7 +70,7 @@ REGIONS = (
     "picture.",
     *(f"{side}_{part}" for part in _SIDED for side in "lr"),
 )
-"""What a pixel of :attr:`Face.owner` may show; `l_` is left in the picture."""
+"""What a pixel of `Face.owner` may show; `l_` is left in the picture."""
 _SCALE = 2  # drawn larger and averaged: smooth edges
 
 

@@ -1,4 +1,4 @@
-"""The pixel classifier of LEDM (papers/hybrid.md 2a)."""
+"""The pixel classifier of LEDM (docs/papers/hybrid.md 2a)."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def classify_pixels(classifier: nn.Sequential, maps: Sequence[Tensor], size: int
     are upsampled and not 4224. The rest is computed in chunks, one row of pixels each.
 
     Args:
-        classifier: Of :func:`pixel_classifier`, in evaluation mode.
+        classifier: Of `pixel_classifier`, in evaluation mode.
         maps: The image's features, (S, c, h, w) a block.
         size: Height and width of the image.
 

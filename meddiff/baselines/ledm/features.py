@@ -1,4 +1,4 @@
-"""Pixel features of a frozen denoising UNet (LEDM; papers/hybrid.md 2a)."""
+"""Pixel features of a frozen denoising UNet (LEDM; docs/papers/hybrid.md 2a)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scaled_blocks(blocks: Sequence[int], depth: int) -> list[int]:
     Block b becomes round(b (n - 1) / 17), n the number of decoder blocks; duplicates are dropped.
 
     Raises:
-        ValueError: Where a number is not one of 0..17.
+        ValueError: If a number is not one of 0..17.
     """
     wrong = [block for block in blocks if not 0 <= block < _PAPER_BLOCKS]
     if wrong or not blocks:
@@ -39,8 +39,8 @@ class DecoderFeatures:
     """Outputs of chosen decoder blocks at chosen noise levels, one shared noise for all.
 
     Args:
-        unet: The network of ``adm_unet``; it is used as it is, so it should be in evaluation mode.
-        blocks: Block numbers of the paper's network, see :func:`scaled_blocks`.
+        unet: The network of `adm_unet`; it is used as it is, so it should be in evaluation mode.
+        blocks: Block numbers of the paper's network, see `scaled_blocks`.
         timesteps: Time indices.
         noise: The shared noise, shape (C, H, W).
         clean: Whether images are given without noise, whatever the time index.
@@ -106,7 +106,7 @@ def upsampled(maps: Sequence[Tensor], size: int) -> Tensor:
     """Features of all pixels: bilinear (align_corners=False), steps outer and blocks inner.
 
     Args:
-        maps: From :class:`DecoderFeatures`, (B, S, c, h, w) each.
+        maps: From `DecoderFeatures`, (B, S, c, h, w) each.
         size: Height and width of the result.
 
     Returns:

@@ -1,4 +1,4 @@
-"""LEDM: a pixel classifier on the features of a frozen UNet (papers/hybrid.md 2a, 2c-11)."""
+"""LEDM: a pixel classifier on the features of a frozen UNet (docs/papers/hybrid.md 2a, 2c-11)."""
 
 import shutil
 from pathlib import Path
@@ -118,7 +118,7 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         """Loads the frozen UNet.
 
         Raises:
-            CheckpointError: Where it is not there or does not fit.
+            CheckpointError: If it is not there or does not fit.
         """
         init_from = self.hparams["init_from"]
         if init_from is None or self._frozen is not None:
@@ -243,7 +243,7 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         """Loads the frozen weights that a checkpoint belongs to.
 
         Raises:
-            CheckpointError: Where they are gone or are other ones, or the classifier is missing.
+            CheckpointError: If they are gone or are other ones, or the classifier is missing.
         """
         super().on_load_checkpoint(checkpoint)
         remembered = checkpoint["ledm"]

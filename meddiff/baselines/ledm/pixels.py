@@ -46,7 +46,7 @@ class PixelFeatures:
             maps: (1, S, c, h, w) a block.
 
         Raises:
-            ValueError: Where a feature is beyond the range of fp16.
+            ValueError: If a feature is beyond the range of fp16.
         """
         for held, block in zip(self._blocks, maps, strict=True):
             values = block[0].permute(2, 3, 0, 1).cpu().numpy().astype(np.float16)
@@ -99,14 +99,14 @@ class LabelledPixels:
     """All labelled pixels of the training images, in random order, in batches.
 
     Args:
-        items: ``image`` (C, H, W) and ``mask`` (H, W) of each image.
-        extract: Gives the features of images (1, C, H, W), see ``DecoderFeatures``.
+        items: `image` (C, H, W) and `mask` (H, W) of each image.
+        extract: Gives the features of images (1, C, H, W), see `DecoderFeatures`.
         folder: Where the cache lies.
         batch_size: Pixels of an iteration.
         min_class_pixels: A class with 0 < pixels < this in an image is ignored in that image.
 
     Raises:
-        ValueError: Where there are fewer labelled pixels than an iteration takes.
+        ValueError: If there are fewer labelled pixels than an iteration takes.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The networks of hybrid diffusion, and what LEDM reads of them (papers/hybrid.md 2a)."""
+"""The networks of hybrid diffusion, and what LEDM reads of them (docs/papers/hybrid.md 2a)."""
 
 from meddiff.core.presets import PresetTable
 from meddiff.hybrid.presets import NETWORKS

@@ -22,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def counted(image: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """papers/hybrid.md 2d, pixel by pixel: how many pixels are at most as bright as this one."""
+    """docs/papers/hybrid.md 2d, pixel by pixel: how many are at most as bright as this one."""
     flat = image.ravel()
     at_most = (flat[None, :] <= flat[:, None]).sum(axis=1)
     darkest = (flat == flat.min()).sum()

@@ -92,7 +92,7 @@ def test_the_wrong_folder_is_explained(tmp_path: Path) -> None:
 def test_real_images(shared_data: Path, part: str) -> None:
     data = module(shared_data / part, num_train_samples=20, batch_size=20, image_size=32)
     data.setup("fit")
-    # papers/hybrid.md 2c-8
+    # docs/papers/hybrid.md 2c-8
     assert [len(data.split_table()[s]) for s in ("train", "val", "test")] == [20, 59, 59]
     batch = next(iter(data.train_dataloader()))
     inside = batch["mask"] == 1

@@ -45,7 +45,7 @@ def test_the_hybrid_table_is_that_of_the_paper() -> None:
     assert "dermis" not in table.rows[2].paper
     assert not any("ham10000" in row.paper for row in table.rows)
     assert all(isinstance(text, str) for row in table.rows for text in row.paper.values())
-    # papers/hybrid.md 2c-12, at any scale
+    # docs/papers/hybrid.md 2c-12, at any scale
     assert table.args["column"]["data.init_args.num_train_samples"] == 20
     assert table.args["column"]["data.init_args.batch_size"] == 12
 

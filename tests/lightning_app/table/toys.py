@@ -105,7 +105,7 @@ def write_table(folder: Path, text: str = TABLE) -> Path:
 
 
 def plan_of(folder: Path, **changes: object) -> Plan:
-    """The plan of the table in the working directory; ``changes`` are of what is asked for."""
+    """The plan of the table in the working directory; `changes` are of what is asked for."""
     asked = {
         "table": "toy.yaml",
         "scale": "small",

@@ -31,7 +31,7 @@ def noise(num: int, scale: float = 1.0) -> Tensor:
 
 
 def test_euler_maruyama_takes_the_papers_steps() -> None:
-    # papers/lmi.md 5g-6: the same steps in float64 NumPy with the recorded noise.
+    # docs/papers/lmi.md 5g-6: the same steps in float64 NumPy with the recorded noise.
     sde, steps = VESDE(), 200
     x = noise(2, 50.0)
     found = euler_maruyama(exact(sde), x, sde, start=1.0, steps=steps, generator=generator())

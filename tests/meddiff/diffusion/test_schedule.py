@@ -1,4 +1,4 @@
-"""Facts of papers/shared.md 0.3.1 and the float32 rule."""
+"""Facts of docs/papers/shared.md 0.3.1 and the float32 rule."""
 
 import numpy as np
 import pytest

@@ -8,7 +8,7 @@ from meddiff.diffusion.sde import VESDE, VPSDE
 
 
 def test_ve_has_the_papers_noise_levels() -> None:
-    # papers/lmi.md 5g-5.
+    # docs/papers/lmi.md 5g-5.
     sde = VESDE(0.01, 50.0)
     t = torch.tensor([0.5, 1.0, 0.0])
     assert sde.sigma(t)[0].item() == pytest.approx(0.7071068, abs=1e-6)
@@ -67,7 +67,7 @@ def test_losses_are_those_of_the_paper_and_of_its_code() -> None:
 
 
 def test_half_of_the_diffusion_is_where_sdedit_starts() -> None:
-    # papers/lmi.md 5a: 500 of 1000 steps; sigma 0.707 under VE.
+    # docs/papers/lmi.md 5a: 500 of 1000 steps; sigma 0.707 under VE.
     ve, vp = VESDE(), VPSDE()
     assert ve.sigma(torch.tensor(ve.start_t(0.5))).item() == pytest.approx(0.7071068, abs=1e-6)
     assert vp.start_t(0.5) == 499

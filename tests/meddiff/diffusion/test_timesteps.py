@@ -1,4 +1,4 @@
-"""Importance sampling of t (papers/hybrid.md 2c-10)."""
+"""Importance sampling of t (docs/papers/hybrid.md 2c-10)."""
 
 import pytest
 import torch

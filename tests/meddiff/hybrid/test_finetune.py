@@ -1,4 +1,4 @@
-"""Fine-tuning: what it starts from, the head rule, that it learns (papers/hybrid.md 2c-3, 2g)."""
+"""Fine-tuning: its start, the head rule, that it learns (docs/papers/hybrid.md 2c-3, 2g)."""
 
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ def test_a_supervised_pretraining_is_told_as_such(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["paper", "small", "tiny"])
 def test_the_recipe_chooses_rate_and_warm_up(preset: str) -> None:
-    """Supervised pretraining is trained as hybrid pretraining is (papers/hybrid.md 2c-9)."""
+    """Supervised pretraining is trained as hybrid pretraining is (docs/papers/hybrid.md 2c-9)."""
     size = {"paper": 32, "small": 16, "tiny": 16}[preset]
     given: dict[str, Any] = {"preset": preset, "image_size": size, "attention_resolutions": [8]}
     pretraining = HybridDiffusionModule(**given).hparams

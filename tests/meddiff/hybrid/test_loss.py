@@ -1,4 +1,4 @@
-"""The loss of papers/hybrid.md 2a against NumPy."""
+"""The loss of docs/papers/hybrid.md 2a against NumPy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""HybridDiffusionModule against the facts of papers/hybrid.md 2g."""
+"""HybridDiffusionModule against the facts of docs/papers/hybrid.md 2g."""
 
 import ast
 import inspect

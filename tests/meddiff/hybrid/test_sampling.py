@@ -1,4 +1,4 @@
-"""Propositions 1 and 2 where the conditional expectations are known (papers/hybrid.md 2g)."""
+"""Propositions 1 and 2 where the conditional expectations are known (docs/papers/hybrid.md 2g)."""
 
 import math
 from collections.abc import Callable

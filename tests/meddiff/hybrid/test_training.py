@@ -1,4 +1,4 @@
-"""The recipe of papers/hybrid.md 2b, and the draws of a step, under Lightning's own loop."""
+"""The recipe of docs/papers/hybrid.md 2b, and the draws of a step, under Lightning's own loop."""
 
 from pathlib import Path
 from typing import Any

@@ -28,7 +28,7 @@ def images(num: int, seed: int = 0) -> Tensor:
 
 
 def test_the_papers_network_has_its_size() -> None:
-    # papers/lmi.md 5g-9.
+    # docs/papers/lmi.md 5g-9.
     module = LMIDiffusionModule()
     assert sum(p.numel() for p in module.unet.parameters()) == 21_423_169
     assert module.unet.conv_in.in_channels == 3
@@ -50,7 +50,7 @@ def test_the_network_sees_the_noisy_image_and_both_maps() -> None:
 
 
 def test_grey_levels_of_the_source_never_reach_the_network() -> None:
-    # papers/lmi.md 5c-14: only through the maps, which do not change with contrast.
+    # docs/papers/lmi.md 5c-14: only through the maps, which do not change with contrast.
     module = tiny(sampler="ode")
     source = images(2)
     darker = 0.5 * source - 0.3
@@ -60,7 +60,7 @@ def test_grey_levels_of_the_source_never_reach_the_network() -> None:
 
 @pytest.mark.parametrize("sde", ["ve", "vp"])
 def test_a_target_in_place_of_the_source_gives_the_same_condition(sde: str) -> None:
-    # Eq. 18; papers/lmi.md 5g-7: bit-identical samples of the same seed.
+    # Eq. 18; docs/papers/lmi.md 5g-7: bit-identical samples of the same seed.
     module = tiny(sde=sde, sampler="ode")
     target = images(2)
     first = module.translate(target, item_generators(0, [0, 1]))

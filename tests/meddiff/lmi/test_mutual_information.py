@@ -1,4 +1,4 @@
-"""Facts 1 to 4 and 8 of papers/lmi.md 5g, and Eq. 1 against its definition in NumPy."""
+"""Facts 1 to 4 and 8 of docs/papers/lmi.md 5g, and Eq. 1 against its definition in NumPy."""
 
 import math
 import os

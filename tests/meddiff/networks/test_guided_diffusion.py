@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Reference:
-    """guided-diffusion's UNet, from the definition in papers/shared.md 0.3.3.
+    """guided-diffusion's UNet, from the definition in docs/papers/shared.md 0.3.3.
 
     A weight is drawn when the computation first asks for it, under OpenAI's name: so one forward
     pass writes the state dict.

@@ -1,4 +1,4 @@
-"""LEDM: features, the pixel cache, the stop rule, checkpoints (papers/hybrid.md 2a, 2g-7)."""
+"""LEDM: features, the pixel cache, the stop rule, checkpoints (docs/papers/hybrid.md 2a, 2g-7)."""
 
 from collections.abc import Iterator
 from pathlib import Path
