@@ -64,7 +64,7 @@ def read_given(args: list[str]) -> Given:
     """Finds and reads the config files among the arguments.
 
     Raises:
-        UsageError: For a file that is nowhere, is no YAML, or has a key twice.
+        UsageError: If a file is nowhere, is no YAML, or has a key twice.
     """
     given = Given([])
     awaited = False
@@ -115,7 +115,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a config file; a key that stands there twice is an error, not silently the last one.
 
     Raises:
-        UsageError: Names file and line.
+        UsageError: If it cannot be read; names file and line.
     """
     try:
         text = path.read_text()
@@ -155,7 +155,7 @@ def check_links(given: Given, config: Namespace) -> None:
     """Stops on an argument of the model that another key would silently replace.
 
     Raises:
-        UsageError: Names both keys.
+        UsageError: If there is one; names both keys.
     """
     for key, where in given.given_keys():
         section, _, rest = key.partition(".")
@@ -178,7 +178,7 @@ def check_sections(
             it takes any. A file's section may be for another class than the one in the end.
 
     Raises:
-        UsageError: Names the key and the nearest right one.
+        UsageError: If there is one; names it and the nearest right one.
     """
     sections = {key.split(".")[0] for key in known if "." in key}
     for path, content in zip(given.files, given.contents, strict=True):

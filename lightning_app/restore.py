@@ -36,7 +36,7 @@ def check_network(checkpoint: dict[str, Any], module: LightningModule, path: str
     """Stops on weights that do not fit the network, before any data is read.
 
     Raises:
-        CheckpointError: Names the first tensor, and the arguments that differ.
+        CheckpointError: If they do not; names the first tensor, and the arguments that differ.
     """
     saved = checkpoint.get("state_dict", {})
     own = module.state_dict()

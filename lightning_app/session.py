@@ -61,7 +61,7 @@ class Session:
         """The run directory.
 
         Raises:
-            RuntimeError: Before `begin`.
+            RuntimeError: If `begin` was not called.
         """
         if self._directory is None:
             raise RuntimeError("the session has not begun")

@@ -229,7 +229,7 @@ class MedDiffCLI(LightningCLI):
         """Chooses the run to continue, if any, before anything is made.
 
         Raises:
-            SystemExit: With 0 where no run of this config is unfinished.
+            SystemExit: If no run of this config is unfinished, with 0.
         """
         config = self.config[self.subcommand]
         if config.trainer.get("default_root_dir") is not None:

@@ -135,7 +135,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         """Reads all files that a stage needs, and splits them.
 
         Raises:
-            DataError: Lists what cannot be used.
+            DataError: If something cannot be used; lists it.
         """
 
     @abstractmethod

@@ -156,7 +156,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         """Reads all files that a stage needs, and splits them.
 
         Raises:
-            DataError: Lists what is unpaired or cannot be used.
+            DataError: If something is unpaired or cannot be used; lists it.
         """
         listing = self.list_files()
         plan = self.split_plan(listing)

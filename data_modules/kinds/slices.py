@@ -168,7 +168,7 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         """Reads the slices that a stage needs, and splits them.
 
         Raises:
-            DataError: Lists what cannot be used.
+            DataError: If something cannot be used; lists it.
         """
         if stage == "fit":
             wanted, found = ["train", "val"], self._usable([self.target])
@@ -255,7 +255,7 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         """Reads the slices of some items.
 
         Raises:
-            DataError: Lists what cannot be used.
+            DataError: If something cannot be used; lists it.
         """
         items = list(items)
         stacks, problems = self._reader.read(items)

@@ -151,7 +151,7 @@ def require_items(
     """Checks that no split that a stage goes over is empty.
 
     Raises:
-        DataError: Says how many images there are, and what to change.
+        DataError: If one is; says how many images there are, and what to change.
     """
     wanted = [{"fit": "train", "validate": "val", "test": "test"}.get(stage, predict_split)]
     if stage == "fit" and plan.num_val is not None:
@@ -177,7 +177,7 @@ def require_official_disjoint(splits: dict[str, list[Item]], records: Records) -
     """Checks that no file is in two splits; the hash of its bytes decides.
 
     Raises:
-        DataError: Names the files.
+        DataError: If one is; names the files.
     """
     assert_disjoint(
         {s: {i.image: records[i.image].digest for i in items} for s, items in splits.items()},

@@ -75,7 +75,7 @@ def require_known(names: Sequence[str], subjects: Iterable[str]) -> None:
     """Checks the names that a user gives.
 
     Raises:
-        DataError: For the first one that no file has; gives the nearest.
+        DataError: If no file is of one of them; gives the nearest.
     """
     known = sorted(set(subjects))
     for name in names:

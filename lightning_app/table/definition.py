@@ -175,7 +175,7 @@ def read_table(name: str) -> Table:
         name: Its path, or that of one that comes along, e.g. `configs/table/hybrid.yaml`.
 
     Raises:
-        UsageError: Names the place in the file.
+        UsageError: If it is wrong; names the place in the file.
     """
     path = find_config(name)
     content = {"name": path.stem, **read_yaml(path)}

@@ -74,7 +74,7 @@ class Records:
         """Compares those of the jobs that are done with what is asked for now.
 
         Raises:
-            UsageError: Names what differs.
+            UsageError: If they differ; names what does.
         """
         for job in jobs:
             record, figures = self.read(job.name), f"{job.name}.json there"

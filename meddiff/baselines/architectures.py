@@ -53,7 +53,7 @@ def check_names(architecture: str, encoder: str) -> None:
     """Checks that both names exist.
 
     Raises:
-        ValueError: Names the nearest ones.
+        ValueError: If one does not; names the nearest ones.
     """
     import segmentation_models_pytorch as smp
     import timm
@@ -85,7 +85,7 @@ def check_size(network: nn.Module, what: str, in_channels: int, image_size: int)
         image_size: Height and width in pixels.
 
     Raises:
-        ValueError: Says why and names the nearest size that goes.
+        ValueError: If it does not; says why and names the nearest size that fits.
     """
     problem = trial(network, in_channels, image_size)
     if problem is None:

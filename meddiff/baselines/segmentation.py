@@ -84,7 +84,7 @@ class SegmentationModule(StartsFrom, Segmenter, AdamWModule):
             Float32, shape (B, K, H, W).
 
         Raises:
-            ValueError: In training, for one image alone where the network cannot normalise it.
+            ValueError: If one image alone is trained on, and the network cannot normalise it.
         """
         if self.training and len(image) == 1 and not self._trains_on_one:
             raise ValueError(

@@ -123,7 +123,7 @@ def check_identity(checkpoint: dict[str, Any], expected: type, path: str | Path)
     """Stops on the checkpoint of another class.
 
     Raises:
-        CheckpointError: Names the class that wrote it and the class that was to read it.
+        CheckpointError: If another wrote it; names that one and the one that was to read it.
     """
     written_by = class_path_of(checkpoint, path)
     if written_by != public_name(expected):
@@ -143,7 +143,7 @@ def check_written_by(checkpoint: dict[str, Any], names: Sequence[str], path: str
         path: Its file, for the message.
 
     Raises:
-        CheckpointError: Names the class that wrote it and those that could have.
+        CheckpointError: If another wrote it; names that one and those that could have.
     """
     written_by = class_path_of(checkpoint, path)
     if written_by not in names:

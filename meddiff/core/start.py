@@ -58,7 +58,7 @@ class StartsFrom(MedDiffModule):
         """Stops a new fit whose start could not be loaded; a resumed one does not need it.
 
         Raises:
-            CheckpointError: What loading raised.
+            CheckpointError: If loading raised it.
         """
         if self._start_error is not None and not self._has_weights:
             raise self._start_error
@@ -82,7 +82,7 @@ def check_same_network(
         advice: What to do, for the message.
 
     Raises:
-        CheckpointError: Lists what differs.
+        CheckpointError: If it is of another; lists what differs.
     """
     differing = [
         f"  {key}: {remembered.get(key)!r} there, {value!r} here"

@@ -112,7 +112,7 @@ class HybridDiffusionModule(ADMModule, AdamWModule):
             Expected one-hot values, shape (B, K, H, W).
 
         Raises:
-            ValueError: For `objective: diffusion`.
+            ValueError: If the objective is `diffusion`.
         """
         if not self.segments:
             raise ValueError("objective diffusion predicts no masks; use hybrid")

@@ -20,7 +20,7 @@ class Estimator:
         estimator: `parzen` or `hist`.
 
     Raises:
-        ValueError: an argument out of its range, by name.
+        ValueError: If an argument is out of its range; names it.
     """
 
     def __init__(self, bins: int, bandwidth: float, normalized: bool, estimator: str) -> None:

@@ -41,7 +41,7 @@ def mutual_information(
         (P,) float32, bits; in [0, 1] where `normalized`.
 
     Raises:
-        ValueError: shapes that differ, or an argument out of its range.
+        ValueError: If shapes differ, or an argument is out of its range.
     """
     if px.ndim != 2 or px.shape != py.shape:
         raise ValueError(f"px and py must be (P, n) alike; got {(*px.shape,)} and {(*py.shape,)}")
@@ -82,7 +82,7 @@ def local_mutual_information(
         (B, 1, H, W) float32, in [0, 1] where `normalized`, else bits and at least 0.
 
     Raises:
-        ValueError: shapes that differ, or an argument out of its range.
+        ValueError: If shapes differ, or an argument is out of its range.
     """
     check_images(x, y)
     check_sizes(patch_size, search_size, chunk_size)

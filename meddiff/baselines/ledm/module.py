@@ -136,8 +136,8 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         A resumed run that had already stopped by its rule stops again at once.
 
         Raises:
-            ValueError: On several devices, with a data module that does not give its labelled
-                images, or with fewer labelled pixels than one iteration takes.
+            ValueError: If there are several devices, the data module does not give its labelled
+                images, or they have fewer labelled pixels than one iteration takes.
         """
         if self.trainer.world_size > 1:
             raise ValueError("LEDMModule trains a small classifier on one device; give devices: 1")
