@@ -11,7 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("callbacks", "data_modules", "lightning_app", "meddiff")
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "callbacks": ("callbacks", "meddiff.protocols", "meddiff.networks", "meddiff.randomness"),
+    "callbacks": (
+        "callbacks",
+        "meddiff.checkpoint",
+        "meddiff.losses",
+        "meddiff.networks",
+        "meddiff.protocols",
+        "meddiff.randomness",
+    ),
     "data_modules": ("data_modules",),
     "lightning_app": PACKAGES,
     "meddiff": ("meddiff",),
