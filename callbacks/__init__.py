@@ -5,13 +5,13 @@ from callbacks.early_stopping import EarlyStopping
 from callbacks.ema import EMACallback, ema_weights
 from callbacks.files import AtomicCheckpointIO
 from callbacks.guard import NonFiniteGuard, NonFiniteLossError
-from callbacks.metrics import SegmentationMetrics
+from callbacks.metrics.segmentation import SegmentationMetrics
+from callbacks.metrics.translation import TranslationMetrics
 from callbacks.performance import Performance
 from callbacks.predictions import PredictionWriter
 from callbacks.preemption import Preemption
 from callbacks.samples import SampleGrid
 from callbacks.throughput import Throughput
-from callbacks.translation import TranslationMetrics
 
 __all__ = [
     "AtomicCheckpointIO",

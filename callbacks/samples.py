@@ -39,7 +39,7 @@ class SampleGrid(Callback):
       a validation set they are training images, augmented as they are in training;
     - ``samples/test-<step>.png``: masks of test images as in ``segment``, with the weights that
       were tested; its step is that of their checkpoint. Translations of a test are drawn by
-      :class:`~callbacks.translation.TranslationMetrics`.
+      :class:`~callbacks.metrics.translation.TranslationMetrics`.
 
     All use the averaged weights where there are any, go to TensorBoard and W&B where these are on,
     and leave training as it was: no random number that training draws depends on them. Each process

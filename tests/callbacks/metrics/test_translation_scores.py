@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.translation import scores_of, slice_scores
+from callbacks.metrics.translation import scores_of, slice_scores
 
 
 def ssim_by_windows(left: np.ndarray, right: np.ndarray) -> float:

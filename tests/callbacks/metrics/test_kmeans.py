@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.kmeans import cluster_dice, fit_clusters, intensities, label_clusters, mean_dice
+from callbacks.metrics.kmeans import (
+    cluster_dice,
+    fit_clusters,
+    intensities,
+    label_clusters,
+    mean_dice,
+)
 
 
 def blobs(levels: list[float], size: int = 400, seed: int = 0) -> torch.Tensor:

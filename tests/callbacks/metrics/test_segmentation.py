@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from callbacks import BestCheckpoint, SegmentationMetrics
-from callbacks.metrics import bootstrap_limits, pixel_counts, scores_of
+from callbacks.metrics.segmentation import bootstrap_limits, pixel_counts, scores_of
 from tests.callbacks.toys import ToyData, ToyModule, loader, read, trainer_in
 
 

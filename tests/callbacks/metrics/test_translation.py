@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from callbacks import LastCheckpoint, SampleGrid, TranslationMetrics
-from callbacks.kmeans import cluster_dice, fit_clusters, label_clusters, mean_dice
+from callbacks.metrics.kmeans import cluster_dice, fit_clusters, label_clusters, mean_dice
 from callbacks.pictures import PALETTE, to_colours, to_rgb
-from meddiff.core.protocols import Generators
-from meddiff.core.randomness import item_generators
-from tests.callbacks.test_metrics import Unpadded
-from tests.callbacks.test_translation_scores import ssim_by_windows
+from meddiff.protocols import Generators
+from meddiff.randomness import item_generators
+from tests.callbacks.metrics.test_segmentation import Unpadded
+from tests.callbacks.metrics.test_translation_scores import ssim_by_windows
 from tests.callbacks.toys import ToyModule, trainer_in
 
 SIDE = 16

@@ -20,7 +20,7 @@ from torchmetrics.functional.image import (
 
 from callbacks.distributed import gather_rows
 from callbacks.files import atomic_write
-from callbacks.kmeans import cluster_dice, fit_clusters, label_clusters, mean_dice
+from callbacks.metrics.kmeans import cluster_dice, fit_clusters, label_clusters, mean_dice
 from callbacks.pictures import lines_of, to_colours, to_rgb
 from callbacks.predictions import NamesItems
 from callbacks.publishing import Kind, first_loader, publish, spread_items
