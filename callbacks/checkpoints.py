@@ -1,7 +1,7 @@
-"""The two checkpoints of a run: ``checkpoints/best.ckpt`` and ``checkpoints/last.ckpt``.
+"""The two checkpoints of a run: `checkpoints/best.ckpt` and `checkpoints/last.ckpt`.
 
-They are two callbacks because Lightning's ``save_last`` refreshes the last checkpoint only when a
-better one is saved. List ``best`` before ``last``: the last checkpoint then holds the newest best
+They are two callbacks because Lightning's `save_last` refreshes the last checkpoint only when a
+better one is saved. List `best` before `last`: the last checkpoint then holds the newest best
 score. Each file is overwritten in place.
 """
 
@@ -13,6 +13,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from callbacks.steps import Every
+
 
 def checkpoint_path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
     """Where a run keeps a checkpoint, whether it is there yet or not."""
@@ -23,7 +25,7 @@ def check_logged(trainer: Trainer, monitor: str, argument: str) -> None:
     """Stops on a validation that did not log the figure that a callback follows.
 
     Raises:
-        ValueError: Names the argument and the figures that there are.
+        ValueError: If it did not; names the argument and the figures that there are.
     """
     if monitor not in trainer.callback_metrics:
         logged = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
@@ -61,7 +63,7 @@ class _RunCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(_RunCheckpoint):
-    """Keeps the weights of the best validation so far as ``checkpoints/best.ckpt``.
+    """Keeps the weights of the best validation so far as `checkpoints/best.ckpt`.
 
     A run without a validation set has no such file.
 
@@ -79,7 +81,7 @@ class BestCheckpoint(_RunCheckpoint):
         """Saves where the figure is better than before.
 
         Raises:
-            ValueError: Where validation did not log the figure.
+            ValueError: If validation did not log the figure.
         """
         if not (trainer.sanity_checking or self._should_skip_saving_checkpoint(trainer)):
             check_logged(trainer, str(self.monitor), "best.monitor")
@@ -101,34 +103,32 @@ class BestCheckpoint(_RunCheckpoint):
 
 
 class LastCheckpoint(_RunCheckpoint):
-    """Keeps the newest state as ``checkpoints/last.ckpt``.
+    """Keeps the newest state as `checkpoints/last.ckpt`.
 
     It is saved every N optimiser steps and when training ends. Where a validation follows the step
     it is saved after that validation, so that a resumed run knows its result. The last step of a
-    run is saved before Lightning closes the epoch, so that a run with a higher ``max_steps``
+    run is saved before Lightning closes the epoch, so that a run with a higher `max_steps`
     continues inside it.
 
     Args:
         every_n_steps: Optimiser steps between two saves.
 
     Raises:
-        ValueError: Where it is not at least 1.
+        ValueError: If it is not at least 1.
     """
 
     name = "last"
 
     def __init__(self, every_n_steps: int = 1000) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"last.every_n_steps: {every_n_steps} is not at least 1")
+        self._every = Every(every_n_steps, "last.every_n_steps")
         super().__init__(every_n_train_steps=every_n_steps)
-        self.every_n_steps = every_n_steps
-        self._last_step_seen = 0
         self._due = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes the step that a resumed run starts from, which is saved already."""
         super().on_train_start(trainer, pl_module)
-        self._last_step_seen = self._last_global_step_saved = trainer.global_step
+        self._every.start(trainer)
+        self._last_global_step_saved = trainer.global_step
         self._due = False
 
     def on_train_batch_end(
@@ -140,10 +140,7 @@ class LastCheckpoint(_RunCheckpoint):
         batch_idx: int,
     ) -> None:
         """Saves where a multiple of N was reached, or the end."""
-        # Crossed rather than hit: two optimisers count two steps a batch.
-        before, now = self._last_step_seen, trainer.global_step
-        self._last_step_seen = now
-        crossed = now // self.every_n_steps > before // self.every_n_steps
+        crossed = self._every.crossed(trainer)
         self._due = self._due or crossed or _is_last_batch_of_fit(trainer)
         if self._due and not _validation_follows(trainer):
             self.save(trainer)

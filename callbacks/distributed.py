@@ -1,5 +1,7 @@
 """Gathering over the processes of a run."""
 
+from typing import Any
+
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
@@ -19,3 +21,19 @@ def gather_rows(trainer: Trainer, rows: Tensor) -> Tensor:
         return rows
     gathered = gather_all_tensors(rows.to(trainer.strategy.root_device))
     return torch.cat(gathered).to(rows.device)
+
+
+def gather_objects(trainer: Trainer, own: Any) -> list[Any]:
+    """Lists what each process has, in the order of the ranks, on every process.
+
+    All processes must call it; it waits for the device.
+
+    Args:
+        trainer: The trainer of the run.
+        own: Anything that can be pickled.
+    """
+    if trainer.world_size == 1:
+        return [own]
+    gathered: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(gathered, own)
+    return gathered

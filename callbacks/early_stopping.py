@@ -12,9 +12,9 @@ from callbacks.checkpoints import check_logged
 class EarlyStopping(LightningEarlyStopping):
     """Ends training after a number of validations without gain, or never.
 
-    It ends the run after the validation itself, so that ``last`` holds the state it stopped in. The
+    It ends the run after the validation itself, so that `last` holds the state it stopped in. The
     count goes on where a run is resumed; a run that had stopped stops again at once, unless
-    ``patience`` was raised. Another ``monitor`` or ``mode`` begins the count anew. A figure that is
+    `patience` was raised. Another `monitor` or `mode` begins the count anew. A figure that is
     NaN is no gain.
 
     Args:
@@ -24,7 +24,7 @@ class EarlyStopping(LightningEarlyStopping):
         min_delta: What a validation must gain, beyond the best before it, to count.
 
     Raises:
-        ValueError: Where an argument is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class EarlyStopping(LightningEarlyStopping):
         """Counts a validation, and ends the run where the count is full.
 
         Raises:
-            ValueError: Where validation did not log the figure.
+            ValueError: If validation did not log the figure.
         """
         if not self.enabled or self._should_skip_check(trainer) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return

@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from callbacks.steps import Every, check_interval
 from meddiff.core.checkpoint import LIVE
 from meddiff.core.protocols import HasNetworks
 
@@ -19,8 +20,8 @@ class EMACallback(Callback):
 
     Validation, test, prediction and sample grids see the average; training goes on with the live
     weights, which are the same bit for bit with and without this callback. In a checkpoint
-    ``state_dict`` is the average, so whatever reads a checkpoint gets the weights to use, and
-    ``current_model_state`` is the live state, from which a resumed run continues. Buffers are not
+    `state_dict` is the average, so whatever reads a checkpoint gets the weights to use, and
+    `current_model_state` is the live state, from which a resumed run continues. Buffers are not
     averaged: those of the live module are used.
 
     It may be turned on for a run that was begun without it (the average then starts from the
@@ -31,10 +32,10 @@ class EMACallback(Callback):
         warmup: Step s, counted from 1, keeps at most (1 + s) / (10 + s), so that the random
             weights of the start are soon forgotten.
         every_n_steps: Optimiser steps between two updates; an update then keeps the power
-            ``every_n_steps`` of the share, so the average reaches equally far back.
+            `every_n_steps` of the share, so the average reaches equally far back.
 
     Raises:
-        ValueError: Where an argument is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
     def __init__(
@@ -43,13 +44,12 @@ class EMACallback(Callback):
         super().__init__()
         if decay is not None and not 0 <= decay < 1:
             raise ValueError(f"ema.decay: {decay} is not in [0, 1); null turns the average off")
-        if every_n_steps < 1:
-            raise ValueError(f"ema.every_n_steps: {every_n_steps} is not at least 1")
+        check_interval(every_n_steps, "ema.every_n_steps")
         self.decay = decay
         self.warmup = warmup
         self.every_n_steps = every_n_steps
         self._steps = 0
-        self._last_step_seen = 0
+        self._stepped = Every(1)
         self._parameters: list[nn.Parameter] = []
         self._average: list[Tensor] = []
         self._live: list[Tensor] | None = None
@@ -86,7 +86,7 @@ class EMACallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes where the run stands."""
-        self._last_step_seen = trainer.global_step
+        self._stepped.start(trainer)
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -98,9 +98,8 @@ class EMACallback(Callback):
         batch_idx: int,
     ) -> None:
         """Updates the average once an optimiser step, not once a batch."""
-        if not self._average or trainer.global_step == self._last_step_seen:
+        if not self._average or not self._stepped.crossed(trainer):
             return
-        self._last_step_seen = trainer.global_step
         self._steps += 1
         if self._steps % self.every_n_steps == 0:
             live = [
@@ -143,7 +142,7 @@ class EMACallback(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Saves the average as ``state_dict`` and the live weights beside it."""
+        """Saves the average as `state_dict` and the live weights beside it."""
         if not self._average:
             return
         state: dict[str, Tensor] = checkpoint["state_dict"]
@@ -225,7 +224,7 @@ def _replaced(
     names: Mapping[str, nn.Parameter],
     values: Mapping[nn.Parameter, Tensor],
 ) -> dict[str, Tensor]:
-    """A copy of ``state`` with other values for some parameters."""
+    """A copy of `state` with other values for some parameters."""
     return {
         name: values.get(names[name], tensor) if name in names else tensor
         for name, tensor in state.items()

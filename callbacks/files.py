@@ -49,10 +49,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path: str | os.PathLike[str],
         storage_options: Any | None = None,
     ) -> None:
-        """Writes ``checkpoint`` to ``path``, whole or not at all.
+        """Writes `checkpoint` to `path`, whole or not at all.
 
         Raises:
-            TypeError: Where ``storage_options`` is given; there are none for a local file.
+            TypeError: If `storage_options` is given; there are none for a local file.
         """
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO takes no storage_options")

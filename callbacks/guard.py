@@ -10,6 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from callbacks.checkpoints import checkpoint_path
+from callbacks.distributed import gather_objects
+from callbacks.steps import check_interval
 
 
 class NonFiniteLossError(RuntimeError):
@@ -36,13 +38,12 @@ class NonFiniteGuard(Callback):
         every_n_steps: Batches between two looks.
 
     Raises:
-        ValueError: Where it is not at least 1.
+        ValueError: If it is not at least 1.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
         super().__init__()
-        if every_n_steps < 1:
-            raise ValueError(f"guard.every_n_steps: {every_n_steps} is not at least 1")
+        check_interval(every_n_steps, "guard.every_n_steps")
         self.every_n_steps = every_n_steps
         self._steps: list[_Step] = []
 
@@ -101,7 +102,7 @@ class NonFiniteGuard(Callback):
         if not trainer.strategy.reduce_boolean_decision(bad is not None, all=False):
             return
         own = None if bad is None else (bad.number, _indices(bad))
-        found = [report for report in _from_all_processes(trainer, own) if report is not None]
+        found = [report for report in gather_objects(trainer, own) if report is not None]
         number = min(step for step, _ in found)
         indices = [index for step, items in found if step == number for index in items]
         items = f"the items with index {indices}" if indices else "a batch without index"
@@ -112,14 +113,6 @@ class NonFiniteGuard(Callback):
 
 def _indices(step: _Step) -> list[int]:
     return [] if step.index is None else [int(index) for index in step.index.tolist()]
-
-
-def _from_all_processes(trainer: Trainer, own: Any) -> list[Any]:
-    if trainer.world_size == 1:
-        return [own]
-    gathered: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(gathered, own)
-    return gathered
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:

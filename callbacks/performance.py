@@ -15,17 +15,17 @@ class Performance(Callback):
     """Compiles the networks in place, chooses their memory format and the float32 precision.
 
     Compiling in place leaves the names of the weights as they are. Modules that do not name their
-    networks (``HasNetworks``) are left alone.
+    networks (`HasNetworks`) are left alone.
 
     Args:
-        compile: ``on``, ``off``, or ``auto``: on where a trial shows that this machine can
+        compile: `on`, `off`, or `auto`: on where a trial shows that this machine can
             compile, else off with one warning.
         channels_last: Whether convolutions keep channels last, which is faster on GPUs with tensor
             cores and on most CPUs.
-        matmul_precision: ``high`` lets float32 products use TF32, ``medium`` bfloat16.
+        matmul_precision: `high` lets float32 products use TF32, `medium` bfloat16.
 
     Raises:
-        ValueError: Where an argument is not one of its values.
+        ValueError: If an argument is not one of its values.
     """
 
     def __init__(

@@ -51,12 +51,12 @@ def draw_outlines(
     """Draws the inner edge of every foreground class.
 
     Args:
-        tiles: From :func:`to_rgb`, shape (N, 3, s H, s W).
+        tiles: From `to_rgb`, shape (N, 3, s H, s W).
         mask: Class ids, shape (N, H, W); 255 is not drawn.
         colour: One RGB colour for all classes; without it each class has its own.
 
     Returns:
-        A copy of ``tiles`` with the outlines.
+        A copy of `tiles` with the outlines.
     """
     drawn = tiles.clone()
     large = _enlarge(mask[:, None])[:, 0]
@@ -73,14 +73,28 @@ def draw_outlines(
     return drawn
 
 
+def prediction_over_truth(image: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
+    """Draws predicted outlines, a colour a class, over the true ones, which are white.
+
+    Args:
+        image: Shape (N, C, H, W) in [-1, 1].
+        predicted: Class ids, shape (N, H, W).
+        mask: The true ones, shape (N, H, W); 255 is not drawn.
+
+    Returns:
+        Tiles like those of `to_rgb`.
+    """
+    return draw_outlines(draw_outlines(to_rgb(image), mask, TRUTH), predicted)
+
+
 def to_colours(labels: Tensor) -> Tensor:
-    """Paints label maps: 0 black, 1, 2, ... in the colours of :data:`PALETTE`.
+    """Paints label maps: 0 black, 1, 2, ... in the colours of `PALETTE`.
 
     Args:
         labels: Shape (N, H, W).
 
     Returns:
-        Tiles like those of :func:`to_rgb`.
+        Tiles like those of `to_rgb`.
     """
     paint = torch.tensor(PALETTE, dtype=torch.uint8, device=labels.device)
     pixels = paint[(labels.long() - 1) % len(PALETTE)] * (labels > 0)[..., None]

@@ -1,54 +1,47 @@
-"""What ``lightning predict`` writes."""
+"""What `lightning predict` writes."""
 
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from callbacks.files import atomic_write
+from callbacks.sources import NamesItems, source_of
+from callbacks.steps import KnowsLoadedStep
 
 
-@runtime_checkable
-class NamesItems(Protocol):
-    """A data module that knows which file an item came from."""
-
-    def item_path(self, split: str, index: int) -> str:
-        """Returns the path of an item relative to the data root."""
-        ...
-
-
-class PredictionWriter(Callback):
-    """Writes each predicted item to ``predictions/`` and lists it in ``manifest.jsonl``.
+class PredictionWriter(KnowsLoadedStep):
+    """Writes each predicted item to `predictions/` and lists it in `manifest.jsonl`.
 
     An item is named after its source file, else after its index (both, where two source files have
     one name), and what it is:
 
-    - ``<name>_image.png``: 8 bits, from [-1, 1]; one channel is grey, three are RGB. Other numbers
-      of channels, and all images with ``image_format: npy``, are ``.npy`` files in [-1, 1];
-    - ``<name>_mask.png``: 0 and 255 where the module has two classes, else class ids;
-    - ``<name>_<key>.npy``: any other tensor that ``predict_step`` returns, one row an item.
+    - `<name>_image.png`: 8 bits, from [-1, 1]; one channel is grey, three are RGB. Other numbers
+      of channels, and all images with `image_format: npy`, are `.npy` files in [-1, 1];
+    - `<name>_mask.png`: 0 and 255 where the module has two classes, else class ids;
+    - `<name>_<key>.npy`: any other tensor that `predict_step` returns, one row an item.
 
-    A line of the manifest holds ``index``, ``files``, ``source`` (relative to the data root, null
-    where there is none), ``seed``, ``checkpoint`` and ``step`` of the weights.
+    A line of the manifest holds `index`, `files`, `source` (relative to the data root, null
+    where there is none), `seed`, `checkpoint` and `step` of the weights.
 
-    Nothing is overwritten. Where ``predictions/`` holds items of the same checkpoint, step and
+    Nothing is overwritten. Where `predictions/` holds items of the same checkpoint, step and
     seed, as an interrupted run leaves them, those listed and there are kept and the rest is added;
-    where it holds anything else, ``predictions-2/`` is used, and so on.
+    where it holds anything else, `predictions-2/` is used, and so on.
 
     Args:
-        image_format: ``png`` or, for exact values, ``npy``.
+        image_format: `png` or, for exact values, `npy`.
 
     Raises:
-        ValueError: Where it is neither.
+        ValueError: If it is neither.
     """
 
     def __init__(self, image_format: Literal["png", "npy"] = "png") -> None:
@@ -56,17 +49,10 @@ class PredictionWriter(Callback):
         if image_format not in ("png", "npy"):
             raise ValueError(f"predictions.image_format: {image_format!r} is neither png nor npy")
         self.image_format = image_format
-        self._step: int | None = None
         self._origin: dict[str, Any] = {}
         self._folder = Path()
         self._names: list[str] = []
         self._kept: set[int] = set()
-
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Notes the step of the weights."""
-        self._step = checkpoint["global_step"]
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Chooses the folder and finds what is there already."""
@@ -74,7 +60,7 @@ class PredictionWriter(Callback):
         self._origin = {
             "seed": pl_module.hparams.get("seed"),
             "checkpoint": _name_of(trainer.ckpt_path, run),
-            "step": self._step,
+            "step": self.loaded_step,
         }
         chosen = _choose_folder(run, self._origin) if trainer.is_global_zero else run
         self._folder = trainer.strategy.broadcast(chosen)
@@ -98,7 +84,7 @@ class PredictionWriter(Callback):
         """Writes the items of a batch and then their lines.
 
         Raises:
-            ValueError: Where ``predict_step`` gives no index or nothing to write.
+            ValueError: If `predict_step` gives no index or nothing to write.
         """
         values = {k: v for k, v in outputs.items() if isinstance(v, Tensor) and k != "index"}
         if "index" not in outputs or not values:
@@ -116,7 +102,7 @@ class PredictionWriter(Callback):
                 self._write(f"{self._name(index)}_{key}", key, value[row], binary)
                 for key, value in on_host.items()
             ]
-            source = _source_of(trainer, index)
+            source = source_of(trainer, "predict", index)
             lines.append({"index": index, "files": files, "source": source, **self._origin})
         # The lines come after their files, so that what is listed is whole.
         with (self._folder / f"manifest.rank{trainer.global_rank}.jsonl").open("a") as file:
@@ -190,11 +176,6 @@ def _read_lines(folder: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:
                 continue
     return lines
-
-
-def _source_of(trainer: Trainer, index: int) -> str | None:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    return data.item_path("predict", index) if isinstance(data, NamesItems) else None
 
 
 def _unique_stems(trainer: Trainer) -> list[str]:

@@ -13,19 +13,20 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from callbacks.checkpoints import LastCheckpoint
+from callbacks.steps import Every
 
 
 class Preemption(Checkpoint):
-    """On SIGTERM or SIGUSR1, saves ``last.ckpt`` at the end of the batch and ends the process.
+    """On SIGTERM or SIGUSR1, saves `last.ckpt` at the end of the batch and ends the process.
 
     The exit code is 128 plus the signal's number: 143 for SIGTERM. On SIGUSR1 inside a SLURM job
-    (``#SBATCH --signal=USR1@300``) the job is put back into the queue first.
+    (`#SBATCH --signal=USR1@300`) the job is put back into the queue first.
 
     A handler only sets a flag. Lightning's own handlers save, or talk to other processes, in the
-    middle of whatever the program was doing; it sets them after ``on_fit_start``, and this callback
+    middle of whatever the program was doing; it sets them after `on_fit_start`, and this callback
     replaces them at the next hook. After training Lightning puts back those from before.
 
-    It is a ``Checkpoint`` because Lightning runs these after all other callbacks: everything has
+    It is a `Checkpoint` because Lightning runs these after all other callbacks: everything has
     then seen the batch.
 
     Args:
@@ -34,16 +35,14 @@ class Preemption(Checkpoint):
             every step.
 
     Raises:
-        ValueError: Where it is not at least 1.
+        ValueError: If it is not at least 1.
     """
 
     def __init__(self, every_n_steps: int = 10) -> None:
         super().__init__()
-        if every_n_steps < 1:
-            raise ValueError(f"preemption.every_n_steps: {every_n_steps} is not at least 1")
-        self.every_n_steps = every_n_steps
+        self._every = Every(every_n_steps, "preemption.every_n_steps")
+        self._stepped = Every(1)
         self._received = 0
-        self._last_step_seen = 0
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replaces Lightning's handlers."""
@@ -53,9 +52,10 @@ class Preemption(Checkpoint):
         """Replaces Lightning's handlers.
 
         Raises:
-            SystemExit: Where SIGTERM came while Lightning's handler was still in place.
+            SystemExit: If SIGTERM came while Lightning's handler was still in place.
         """
-        self._last_step_seen = trainer.global_step
+        self._every.start(trainer)
+        self._stepped.start(trainer)
         self._install()
         # Under DDP Lightning would ask all processes for a signal at each batch, and wait for the
         # device; that is done here, and more rarely.
@@ -82,18 +82,13 @@ class Preemption(Checkpoint):
         """Saves and leaves where a signal came.
 
         Raises:
-            SystemExit: Where a signal came.
+            SystemExit: If a signal came.
         """
-        before, now = self._last_step_seen, trainer.global_step
-        self._last_step_seen = now
-        if now == before:  # half an optimiser step cannot be saved
+        alone = trainer.world_size == 1
+        # Half an optimiser step cannot be saved.
+        if not (self._stepped if alone else self._every).crossed(trainer):
             return
-        if trainer.world_size > 1:
-            if now // self.every_n_steps == before // self.every_n_steps:
-                return
-            received = max(_from_all_processes(trainer, self._received))
-        else:
-            received = self._received
+        received = self._received if alone else _highest(trainer, self._received)
         if received:
             self._leave(trainer, signal.Signals(received))
 
@@ -108,9 +103,10 @@ class Preemption(Checkpoint):
         raise SystemExit(128 + received if trainer.is_global_zero else 0)
 
 
-def _from_all_processes(trainer: Trainer, own: int) -> list[int]:
-    gathered = trainer.strategy.all_gather(torch.tensor(own, device=trainer.strategy.root_device))
-    return [int(number) for number in gathered.tolist()]
+def _highest(trainer: Trainer, own: int) -> int:
+    """The highest number that any process has; all of them must ask."""
+    number = torch.tensor(own, device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(number, reduce_op="max"))
 
 
 def _requeue() -> None:

@@ -36,7 +36,7 @@ def is_missing(trainer: Trainer, kind: Kind, step: int) -> bool:
 
 
 def publish(trainer: Trainer, kind: Kind, picture: Tensor, step: int) -> None:
-    """Writes ``samples/<kind>-<step>.png`` and hands the picture to the loggers, on one process.
+    """Writes `samples/<kind>-<step>.png` and hands the picture to the loggers, on one process.
 
     Args:
         trainer: The trainer of the run.
@@ -62,7 +62,7 @@ def first_loader(loaders: Any) -> DataLoader[Any] | None:
 
 
 def spread_items(num: int, size: int) -> list[int]:
-    """At most ``num`` positions, evenly spread over a set of ``size``."""
+    """At most `num` positions, evenly spread over a set of `size`."""
     num = min(num, size)
     return [item * size // num for item in range(num)]
 

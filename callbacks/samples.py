@@ -1,4 +1,4 @@
-"""Pictures of what the module makes, while it is trained and when it is tested."""
+"""Pictures of what the module makes while it is trained."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from callbacks.distributed import gather_rows
 from callbacks.ema import ema_weights
-from callbacks.pictures import TRUTH, draw_outlines, grid_of, lines_of, to_rgb
+from callbacks.pictures import draw_outlines, grid_of, lines_of, prediction_over_truth, to_rgb
 from callbacks.publishing import first_loader, is_missing, publish, spread_items
+from callbacks.steps import Every
 from meddiff.core.protocols import (
     SupportsSampling,
     SupportsSegmentation,
@@ -27,23 +27,21 @@ from meddiff.core.randomness import item_generators
 
 
 class SampleGrid(Callback):
-    """Every N steps, and at the end of training and of a test, draws what the module makes.
+    """Every N steps, and at the end of training, draws what the module makes.
 
-    - ``samples/step-<step>.png``: images from fixed noise, with the outlines of their masks where
+    - `samples/step-<step>.png`: images from fixed noise, with the outlines of their masks where
       the module makes masks;
-    - ``samples/segment-<step>.png``: validation images, evenly spread over the set, with the
+    - `samples/segment-<step>.png`: validation images, evenly spread over the set, with the
       predicted outlines (a colour a class) over the true ones (white);
-    - ``samples/translate-<step>.png``: where the module translates and makes no samples, validation
-      images evenly spread over the set, a line an image: the input (``source`` where batches have
-      it, else ``image``), its translation and, where batches have it, the true ``target``. Without
-      a validation set they are training images, augmented as they are in training;
-    - ``samples/test-<step>.png``: masks of test images as in ``segment``, with the weights that
-      were tested; its step is that of their checkpoint. Translations of a test are drawn by
-      :class:`~callbacks.metrics.translation.TranslationMetrics`.
+    - `samples/translate-<step>.png`: where the module translates and makes no samples, validation
+      images evenly spread over the set, a line an image: the input (`source` where batches have
+      it, else `image`), its translation and, where batches have it, the true `target`. Without
+      a validation set they are training images, augmented as they are in training.
 
     All use the averaged weights where there are any, go to TensorBoard and W&B where these are on,
     and leave training as it was: no random number that training draws depends on them. Each process
-    makes its share. A file of training that is there already is kept.
+    makes its share. A file that is there already is kept. Pictures of a test are drawn by what
+    measures it, `SegmentationMetrics` and `TranslationMetrics`.
 
     Args:
         every_n_steps: Optimiser steps between two grids.
@@ -51,31 +49,20 @@ class SampleGrid(Callback):
         seed: Seed of the noise of samples and translations.
 
     Raises:
-        ValueError: Where an argument is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
     def __init__(self, every_n_steps: int = 1000, num: int = 16, seed: int = 0) -> None:
         super().__init__()
-        if every_n_steps < 1:
-            raise ValueError(f"samples.every_n_steps: {every_n_steps} is not at least 1")
+        self._every = Every(every_n_steps, "samples.every_n_steps")
         if num < 0:
             raise ValueError(f"samples.num: {num} is negative")
-        self.every_n_steps = every_n_steps
         self.num = num
         self.seed = seed
-        self._last_step_seen = 0
-        self._tested_step: int | None = None
-
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Notes the step of weights that are tested, which the Trainer does not restore."""
-        if trainer.state.fn == TrainerFn.TESTING:
-            self._tested_step = int(checkpoint["global_step"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes where the run stands."""
-        self._last_step_seen = trainer.global_step
+        self._every.start(trainer)
 
     def on_train_batch_end(
         self,
@@ -86,26 +73,12 @@ class SampleGrid(Callback):
         batch_idx: int,
     ) -> None:
         """Draws where a multiple of N was reached."""
-        before, now = self._last_step_seen, trainer.global_step
-        self._last_step_seen = now
-        if now // self.every_n_steps > before // self.every_n_steps:
+        if self._every.crossed(trainer):
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the final weights."""
         self._draw(trainer, pl_module)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the weights that were tested."""
-        step, self._tested_step = self._tested_step, None
-        if not self.num:
-            return
-        with _for_drawing(trainer, pl_module):
-            if can_segment(pl_module):
-                tiles = self._segmented(trainer, pl_module, trainer.test_dataloaders)
-                if tiles is not None:
-                    at = trainer.global_step if step is None else step
-                    publish(trainer, "test_segmentations", grid_of(tiles), at)
 
     def _draw(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.num:
@@ -115,7 +88,7 @@ class SampleGrid(Callback):
             if can_sample(module) and is_missing(trainer, "samples", step):
                 publish(trainer, "samples", grid_of(self._sampled(trainer, module)), step)
             if can_segment(module) and is_missing(trainer, "segmentations", step):
-                tiles = self._segmented(trainer, module, trainer.val_dataloaders)
+                tiles = self._segmented(trainer, module)
                 if tiles is not None:
                     publish(trainer, "segmentations", grid_of(tiles), step)
             if (
@@ -135,10 +108,8 @@ class SampleGrid(Callback):
             tiles = draw_outlines(tiles, made["mask"])
         return _joined(trainer, tiles, self.num)
 
-    def _segmented(
-        self, trainer: Trainer, module: SupportsSegmentation, loaders: Any
-    ) -> Tensor | None:
-        loader = first_loader(loaders)
+    def _segmented(self, trainer: Trainer, module: SupportsSegmentation) -> Tensor | None:
+        loader = first_loader(trainer.val_dataloaders)
         if loader is None:
             return None
         items = spread_items(self.num, len(loader.dataset))  # type: ignore[arg-type]
@@ -146,8 +117,8 @@ class SampleGrid(Callback):
         if "mask" not in batch:
             return None
         predicted = module.segment(batch["image"]).argmax(dim=1)
-        tiles = draw_outlines(to_rgb(batch["image"]), batch["mask"], TRUTH)
-        return _joined(trainer, draw_outlines(tiles, predicted), len(items))
+        tiles = prediction_over_truth(batch["image"], predicted, batch["mask"])
+        return _joined(trainer, tiles, len(items))
 
     def _translated(self, trainer: Trainer, module: SupportsTranslation) -> Tensor | None:
         loader = first_loader(trainer.val_dataloaders) or first_loader(trainer.train_dataloader)

@@ -8,15 +8,17 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
 
+from callbacks.steps import check_interval
+
 
 class Throughput(Callback):
     """Logs speed, time lost to waiting for data, and memory, every N batches.
 
-    - ``perf/images_per_s``: training images of all processes a second. Validation and the saving of
+    - `perf/images_per_s`: training images of all processes a second. Validation and the saving of
       checkpoints do not count, nor does the first batch of a run.
-    - ``perf/data_wait``: share of that time, 0 to 1, from the end of a batch to the start of the
+    - `perf/data_wait`: share of that time, 0 to 1, from the end of a batch to the start of the
       next.
-    - ``perf/memory_mb``: on a GPU the peak that tensors took, on a CPU the memory of the process,
+    - `perf/memory_mb`: on a GPU the peak that tensors took, on a CPU the memory of the process,
       in MiB.
 
     Nothing waits for the device; the averages over N batches are right because a GPU runs only a
@@ -26,13 +28,12 @@ class Throughput(Callback):
         every_n_steps: Batches between two rows.
 
     Raises:
-        ValueError: Where it is not at least 1.
+        ValueError: If it is not at least 1.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
         super().__init__()
-        if every_n_steps < 1:
-            raise ValueError(f"throughput.every_n_steps: {every_n_steps} is not at least 1")
+        check_interval(every_n_steps, "throughput.every_n_steps")
         self.every_n_steps = every_n_steps
         self._batch_ended: float | None = None
         self._batch_started = 0.0

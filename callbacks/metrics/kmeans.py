@@ -27,8 +27,8 @@ def fit_clusters(
 ) -> Tensor:
     """Fits K-means (scikit-learn, 10 starts) on the grey levels of images.
 
-    Above ``most`` pixels a random half of them is kept, again and again, so that each pixel of the
-    set has the same chance; which ones follows from ``seed``.
+    Above `most` pixels a random half of them is kept, again and again, so that each pixel of the
+    set has the same chance; which ones follows from `seed`.
 
     Args:
         images: Images (C, H, W) in [-1, 1].
@@ -40,7 +40,7 @@ def fit_clusters(
         Centroids in [0, 1], ascending, float64, shape (clusters,).
 
     Raises:
-        ValueError: Where the images have fewer grey levels than there are clusters.
+        ValueError: If the images have fewer grey levels than there are clusters.
     """
     from sklearn.cluster import KMeans
 
@@ -75,7 +75,7 @@ def label_clusters(image: Tensor, centroids: Tensor) -> Tensor:
 
     Args:
         image: Shape (B, C, H, W) in [-1, 1].
-        centroids: Of :func:`fit_clusters`, shape (K,).
+        centroids: Of `fit_clusters`, shape (K,).
 
     Returns:
         int64, shape (B, H, W), 0 the darkest.
@@ -104,7 +104,7 @@ def mean_dice(dice: Tensor) -> Tensor:
     """Mean over the clusters that are there, the darkest (the background) left out.
 
     Args:
-        dice: From :func:`cluster_dice`, shape (B, K).
+        dice: From `cluster_dice`, shape (B, K).
 
     Returns:
         Shape (B,); 1 where both images are background alone.

@@ -139,7 +139,7 @@ class Worker:
         if job.metrics:
             root = self._out / "runs" / job.name / "test"
             test = ["--ckpt_path", str(run), "--run_root", str(root), *COMMON]
-            self._call(["test", *test, "--samples.num", str(PICTURES), *job.test], log)
+            self._call(["test", *test, "--metrics.num", str(PICTURES), *job.test], log)
             test_run = newest_run(root, "test")
             result["test_run"] = test_run.relative_to(self._out).as_posix()
             result["figures"] = read_figures(test_run, job.metrics)

@@ -6,7 +6,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks import AtomicCheckpointIO, BestCheckpoint, EMACallback, LastCheckpoint
-from tests.callbacks.toys import ToyModule, assert_same, loader, read, trainer_in, weights_of
+from tests.callbacks.toys import (
+    ToyModule,
+    TwoSteps,
+    assert_same,
+    loader,
+    read,
+    trainer_in,
+    weights_of,
+)
 
 
 class Scripted(Callback):
@@ -210,15 +218,6 @@ def test_early_stop_is_saved(tmp_path: Path) -> None:
 
 
 def test_two_optimiser_steps_a_batch_do_not_jump_over_a_save(tmp_path: Path) -> None:
-    class TwoSteps(ToyModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.automatic_optimization = False
-
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            for _ in range(2):
-                self.optimizers().step()  # type: ignore[union-attr]
-
     saves = Saves()
     trainer = trainer_in(tmp_path, LastCheckpoint(5), plugins=[saves])
     trainer.fit(TwoSteps(), loader())

@@ -12,7 +12,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from callbacks import EMACallback, LastCheckpoint, SampleGrid, ema_weights
+from callbacks import (
+    EMACallback,
+    LastCheckpoint,
+    SampleGrid,
+    SegmentationMetrics,
+    ema_weights,
+)
 from callbacks.pictures import PALETTE, TRUTH, draw_outlines, grid_of, lines_of, to_rgb
 from meddiff.core.protocols import Generators
 from meddiff.core.randomness import item_generators
@@ -128,7 +134,8 @@ def test_a_test_draws_test_images_with_the_tested_weights(tmp_path: Path) -> Non
     module = fit(tmp_path, EMACallback(0.5, warmup=False), LastCheckpoint())
     checkpoint = tmp_path / "checkpoints" / "last.ckpt"
     tested = ToyModule()
-    trainer = trainer_in(tmp_path / "test", EMACallback(0.5), SampleGrid(num=4))
+    drawing = [EMACallback(0.5), SegmentationMetrics(num=4), SampleGrid(num=2)]
+    trainer = trainer_in(tmp_path / "test", *drawing)
     trainer.test(tested, loader(9), ckpt_path=checkpoint, verbose=False)
     shown = pictures(tmp_path / "test")
     assert list(shown) == ["test-00000012.png"]
@@ -143,7 +150,7 @@ def test_a_test_draws_test_images_with_the_tested_weights(tmp_path: Path) -> Non
 
 
 def test_a_test_without_a_checkpoint_draws_the_step_of_the_trainer(tmp_path: Path) -> None:
-    trainer = trainer_in(tmp_path, EMACallback(0.5), SampleGrid(100, num=2))
+    trainer = trainer_in(tmp_path, EMACallback(0.5), SegmentationMetrics(num=2))
     trainer.test(ToyModule(), loader(), verbose=False)
     module = ToyModule()
     trainer.fit(module, loader())
@@ -172,7 +179,8 @@ def test_a_test_without_masks_draws_nothing(tmp_path: Path) -> None:
         ("b", OnlySamples(), loader(), 4),
         ("c", ToyModule(), loader(), 0),
     ):
-        trainer_in(tmp_path / folder, SampleGrid(num=num)).test(module, data, verbose=False)
+        drawing = [SegmentationMetrics(num=num), SampleGrid(num=4)]
+        trainer_in(tmp_path / folder, *drawing).test(module, data, verbose=False)
         assert not pictures(tmp_path / folder)
 
 

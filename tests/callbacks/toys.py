@@ -73,6 +73,18 @@ class ToyModule(LightningModule):
         return torch.optim.Adam(self.net.parameters(), lr=0.01)
 
 
+class TwoSteps(ToyModule):
+    """Takes two optimiser steps a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        for _ in range(2):
+            self.optimizers().step()  # type: ignore[union-attr]
+
+
 class ToyData(Dataset[dict[str, Tensor]]):
     """Random images, each with a square of the brighter half as its mask."""
 

@@ -6,20 +6,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from callbacks import BestCheckpoint, SegmentationMetrics
-from callbacks.metrics.segmentation import bootstrap_limits, pixel_counts, scores_of
+from callbacks import BestCheckpoint, SampleGrid, SegmentationMetrics
+from callbacks.metrics.bootstrap import Bootstrap
+from callbacks.metrics.overlap import Overlap, overlap_of, pixel_counts
 from tests.callbacks.toys import ToyData, ToyModule, loader, read, trainer_in
 
 
-def one_hot(mask: Tensor, num_classes: int) -> Tensor:
-    """Logits whose argmax is the mask."""
-    return torch.nn.functional.one_hot(mask, num_classes).permute(0, 3, 1, 2).float()
+def scores_of(predicted: np.ndarray, true: np.ndarray, num_classes: int) -> Overlap:
+    counts = pixel_counts(torch.tensor(predicted), torch.tensor(true), num_classes)
+    assert counts.shape == (len(true), num_classes, 3)
+    return overlap_of(counts.numpy())
 
 
 def by_sets(predicted: np.ndarray, true: np.ndarray, k: int) -> tuple[float, float, bool]:
@@ -43,8 +46,7 @@ def test_scores_agree_with_sets_of_pixels(num_classes: int) -> None:
     true[3] = 255  # nothing counts
     true[4][true[4] == num_classes - 1] = 0  # a class less
     predicted[4][predicted[4] == num_classes - 1] = 0
-    counts = pixel_counts(one_hot(torch.tensor(predicted), num_classes), torch.tensor(true))
-    scores = scores_of(torch.cat([torch.arange(6)[:, None], counts.flatten(1)], dim=1))
+    scores = scores_of(predicted, true, num_classes)
     for image in range(6):
         found = [by_sets(predicted[image], true[image], k) for k in range(1, num_classes)]
         present = [entry for entry in found if entry[2]] or [(1.0, 1.0, True)]
@@ -57,12 +59,11 @@ def test_scores_agree_with_sets_of_pixels(num_classes: int) -> None:
     assert scores.jaccard[1] == 0
 
 
-def test_scores_are_of_each_image_once_in_order() -> None:
-    rows = torch.tensor([[4, 3, 1, 0, 1, 0, 1], [2, 3, 2, 1, 1, 1, 2], [4, 3, 1, 0, 1, 0, 1]])
-    scores = scores_of(rows)
-    assert scores.index.tolist() == [2, 4]
-    assert scores.jaccard.tolist() == [0.25, 0.5]
-    assert scores.class_iou == pytest.approx([6 / 10, 2 / 6])
+def test_scores_of_known_counts() -> None:
+    figures = SegmentationMetrics().figures(np.array([[3, 2, 1, 1, 1, 2], [3, 1, 0, 1, 0, 1]]))
+    assert figures.columns["jaccard"].tolist() == [0.25, 0.5]
+    assert figures.columns["dice"].tolist() == pytest.approx([2 / 5, 2 / 3])
+    assert figures.logged["miou"] == pytest.approx((6 / 10 + 2 / 6) / 2)
 
 
 def pooled_by_sets(predicted: np.ndarray, true: np.ndarray, num_classes: int) -> list[float]:
@@ -87,28 +88,40 @@ def test_pooled_iou_agrees_with_sets_of_pixels(num_classes: int) -> None:
     if num_classes > 2:  # a class that no image has
         true[true == num_classes - 1] = 0
         predicted[predicted == num_classes - 1] = 1
-    counts = pixel_counts(one_hot(torch.tensor(predicted), num_classes), torch.tensor(true))
-    assert counts.shape == (6, num_classes, 3)
-    scores = scores_of(torch.cat([torch.arange(6)[:, None], counts.flatten(1)], dim=1))
+    scores = scores_of(predicted, true, num_classes)
     expected = pooled_by_sets(predicted, true, num_classes)
     assert scores.class_iou == pytest.approx(expected)
     assert (expected[-1] == 0) == (num_classes > 2)
     # Cut into other images, the same pixels have the same pooled figures.
-    halves = [torch.tensor(array).reshape(3, 14, 5) for array in (predicted, true)]
-    counts = pixel_counts(one_hot(halves[0], num_classes), halves[1])
-    again = scores_of(torch.cat([torch.arange(3)[:, None], counts.flatten(1)], dim=1))
+    again = scores_of(predicted.reshape(3, 14, 5), true.reshape(3, 14, 5), num_classes)
     assert again.class_iou.tolist() == scores.class_iou.tolist()
     assert again.jaccard.mean() != scores.jaccard.mean()
 
 
 def test_bootstrap_limits_are_those_of_the_seed_and_cover_the_mean() -> None:
     values = np.random.default_rng(1).random(400)
-    limits = bootstrap_limits(values, 1000, 0.95, seed=0)
-    assert limits == bootstrap_limits(values, 1000, 0.95, seed=0)
-    assert limits != bootstrap_limits(values, 1000, 0.95, seed=1)
+    limits = Bootstrap(1000, 0.95, seed=0).limits(values)
+    assert limits == Bootstrap(1000, 0.95, seed=0).limits(values)
+    assert limits != Bootstrap(1000, 0.95, seed=1).limits(values)
     # The normal approximation of the mean's limits.
     error = 1.96 * values.std() / np.sqrt(400)
     assert limits == pytest.approx((values.mean() - error, values.mean() + error), abs=0.1 * error)
+
+
+@pytest.mark.parametrize("values", [[0.3], [0.3, 0.3, 0.3], [1.0] * 40])
+def test_limits_of_what_does_not_vary_are_the_value(
+    values: list[float], recwarn: pytest.WarningsRecorder
+) -> None:
+    assert Bootstrap(100, 0.95, 0).limits(np.array(values)) == pytest.approx([values[0]] * 2)
+    assert not recwarn.list
+
+
+def test_a_test_of_one_image(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, SegmentationMetrics())
+    trainer.test(ToyModule(), loader(1), verbose=False)
+    figures = trainer.callback_metrics
+    for name in ("test/dice", "test/jaccard"):
+        assert figures[f"{name}_lo"] == figures[f"{name}_hi"] == figures[name]
 
 
 def test_validation_logs_what_the_best_checkpoint_monitors(tmp_path: Path) -> None:
@@ -157,14 +170,50 @@ def test_test_writes_a_table_and_limits(tmp_path: Path) -> None:
     trainer.test(ToyModule(), loader(5), verbose=False)
     with (tmp_path / "test_metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["index", "source", "dice", "jaccard"]
     assert [row["index"] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert {row["source"] for row in rows} == {""}  # a loader alone names no files
     figures = trainer.callback_metrics
     for name in ("dice", "jaccard"):
         values = np.array([float(row[name]) for row in rows])
         assert figures[f"test/{name}"].item() == pytest.approx(values.mean())
-        low, high = bootstrap_limits(values, 1000, 0.95, 0)
+        low, high = Bootstrap(1000, 0.95, 0).limits(values)
         assert figures[f"test/{name}_lo"].item() == pytest.approx(low)
         assert figures[f"test/{name}_hi"].item() == pytest.approx(high)
+
+
+class Named(LightningDataModule):
+    """Knows where its items come from."""
+
+    def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        return loader(4)
+
+    def item_path(self, split: str, index: int) -> str:
+        return f"{split}/p{index}.png"
+
+
+def test_the_table_names_the_files(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, SegmentationMetrics())
+    trainer.test(ToyModule(), datamodule=Named(), verbose=False)
+    with (tmp_path / "test_metrics.csv").open() as file:
+        sources = [row["source"] for row in csv.DictReader(file)]
+    assert sources == [f"test/p{index}.png" for index in range(4)]
+
+
+@pytest.mark.parametrize(("num", "drawn"), [(0, 0), (3, 3), (16, 5)])
+def test_the_pictures_of_a_test_are_as_many_as_asked_for(
+    tmp_path: Path, num: int, drawn: int
+) -> None:
+    callbacks = [SegmentationMetrics(num=num), SampleGrid(num=2)]
+    trainer = trainer_in(tmp_path, *callbacks)
+    trainer.test(ToyModule(), loader(5), verbose=False)
+    trainer.validate(ToyModule(), loader(5), verbose=False)
+    files = list((tmp_path / "samples").glob("*")) if drawn else []
+    assert [file.name for file in files] == ["test-00000000.png"] * bool(drawn)
+    for file in files:
+        with Image.open(file) as image:
+            columns, lines = (side // 130 for side in image.size)
+        assert (columns - 1) * lines < drawn <= columns * lines
 
 
 def test_sanity_check_logs_nothing(tmp_path: Path) -> None:
@@ -245,8 +294,9 @@ def test_two_processes_give_exactly_the_figures_of_one(tmp_path: Path, padded: b
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "word"), [({"bootstrap": -1}, "bootstrap"), ({"confidence": 1.0}, "confidence")]
+    ("kwargs", "word"),
+    [({"bootstrap": -1}, "bootstrap"), ({"confidence": 1.0}, "confidence"), ({"num": -1}, "num")],
 )
 def test_arguments_out_of_range(kwargs: dict[str, Any], word: str) -> None:
-    with pytest.raises(ValueError, match=word):
+    with pytest.raises(ValueError, match=rf"metrics\.{word}"):
         SegmentationMetrics(**kwargs)

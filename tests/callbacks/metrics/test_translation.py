@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from callbacks import LastCheckpoint, SampleGrid, TranslationMetrics
 from callbacks.metrics.kmeans import cluster_dice, fit_clusters, label_clusters, mean_dice
 from callbacks.pictures import PALETTE, to_colours, to_rgb
-from meddiff.protocols import Generators
-from meddiff.randomness import item_generators
+from meddiff.core.protocols import Generators
+from meddiff.core.randomness import item_generators
 from tests.callbacks.metrics.test_segmentation import Unpadded
 from tests.callbacks.metrics.test_translation_scores import ssim_by_windows
 from tests.callbacks.toys import ToyModule, trainer_in
@@ -92,7 +92,7 @@ class PairModule(LightningDataModule):
 
 
 def translated_of(indices: range, seed: int = 3) -> Tensor:
-    """What :class:`Translator` makes of slices, one after the other."""
+    """What `Translator` makes of slices, one after the other."""
     made = []
     for index, generator in zip(indices, item_generators(seed, indices), strict=True):
         target = target_of(index)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.metrics.translation import scores_of, slice_scores
+from callbacks import TranslationMetrics
+from callbacks.metrics.similarity import slice_scores
 
 
 def ssim_by_windows(left: np.ndarray, right: np.ndarray) -> float:
@@ -63,14 +64,13 @@ def test_equal_slices_score_one_and_a_hundred_decibels(kind: str) -> None:
     assert scores[:, 2].tolist() == [1, 1]
 
 
-def test_the_order_of_the_rows_does_not_matter_and_repeated_slices_count_once() -> None:
-    rows = torch.tensor(
-        [[5, 20, 0.5, 0.7, 1, 0.7], [2, 30, 0.6, 0.9, 1, 0.9], [5, 20, 0.5, 0.7, 1, 0.7]]
-    ).double()
-    scores = scores_of(rows)
-    assert scores.index.tolist() == [2, 5]
-    assert scores.psnr.tolist() == [30, 20]
-    assert scores.kmeans_dice is not None
-    assert scores.kmeans_dice.tolist() == pytest.approx([0.9, 0.7])
-    assert scores.cluster_dice.shape == (2, 2)
-    assert scores_of(rows[:, :3]).kmeans_dice is None
+def test_figures_of_known_scores() -> None:
+    rows = np.array([[30, 0.6, 0.9, 1, 0.9], [20, 0.5, 0.7, 1, 0.7]])
+    figures = TranslationMetrics().figures(rows)
+    clusters = ["kmeans_dice_cluster0", "kmeans_dice_cluster1"]
+    assert list(figures.columns) == ["psnr", "ssim", "kmeans_dice", *clusters]
+    assert figures.logged["psnr"] == 25
+    assert figures.logged["psnr_sd"] == pytest.approx(50**0.5)
+    assert figures.logged["kmeans_dice"] == pytest.approx(0.8)
+    without = TranslationMetrics().figures(rows[:, :2])
+    assert list(without.logged) == ["psnr", "psnr_sd", "ssim", "ssim_sd"]

@@ -1,0 +1,74 @@
+"""Which optimiser step a run is at, and when the next look is due."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+def check_interval(interval: int, argument: str) -> None:
+    """Refuses an interval of no steps.
+
+    Args:
+        interval: Steps or batches between two looks.
+        argument: Its name, for the error.
+
+    Raises:
+        ValueError: If the interval is below 1.
+    """
+    if interval < 1:
+        raise ValueError(f"{argument}: {interval} is not at least 1")
+
+
+class Every:
+    """Tells when a run reaches a multiple of N optimiser steps.
+
+    Args:
+        interval: Optimiser steps between two multiples.
+        argument: Name of that argument, for the error.
+
+    Raises:
+        ValueError: If the interval is below 1.
+    """
+
+    def __init__(self, interval: int, argument: str = "interval") -> None:
+        check_interval(interval, argument)
+        self.interval = interval
+        self._seen = 0
+
+    def start(self, trainer: Trainer) -> None:
+        """Begins at the step where the run stands, which a resumed run has not just reached."""
+        self._seen = trainer.global_step
+
+    def crossed(self, trainer: Trainer) -> bool:
+        """Whether a multiple was reached since the last look."""
+        # Crossed rather than hit: two optimisers count two steps a batch.
+        before, self._seen = self._seen, trainer.global_step
+        return self._seen // self.interval > before // self.interval
+
+
+class KnowsLoadedStep(Callback):
+    """A callback that knows the step of the weights that a test, validation or prediction uses.
+
+    The Trainer restores its own count of steps in a fit alone.
+
+    Attributes:
+        loaded_step: Optimiser steps of the checkpoint that this run loaded; None without one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded_step: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forgets the checkpoint of an earlier run; this run's is loaded after this hook."""
+        self.loaded_step = None
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Notes the step of the weights."""
+        self.loaded_step = int(checkpoint["global_step"])
+
+    def step_of_weights(self, trainer: Trainer) -> int:
+        """The loaded step, or without a checkpoint the one that the trainer stands at."""
+        return trainer.global_step if self.loaded_step is None else self.loaded_step
