@@ -9,6 +9,7 @@ import yaml
 
 import meddiff
 from lightning_app.cli import main
+from meddiff.core.protocols import can_sample, can_segment, can_translate
 from meddiff.hybrid.presets import SUPERVISED_PRESETS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -26,7 +27,6 @@ def pretrained(phantom_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return run
 
 
-TRANSLATORS = ("lmi", "sdedit")
 SHORT = ["--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
 SHORT += ["--trainer.log_every_n_steps", "2"]
 
@@ -60,19 +60,20 @@ def test_a_config_fits_tests_and_predicts(
     validates = not name.startswith("ledm")
     assert {"step", "train/loss"} <= set(header)
     assert ("val/loss" in header) == validates
-    segments = validates and not name.startswith(("diffusion", *TRANSLATORS))
-    assert ("val/jaccard" in header) == segments
+    module = meddiff.load(fitted)
+    segments, translates = can_segment(module), can_translate(module)
+    assert ("val/jaccard" in header) == (segments and validates)
     for checkpoint in ("best", "last") if validates else ("last",):
         assert (fitted / "checkpoints" / f"{checkpoint}.ckpt").is_file()
     assert json.loads((fitted / "splits.json").read_text())["train"]
-    assert list((fitted / "samples").glob("*.png")) or not validates
+    draws = validates and (segments or translates or can_sample(module))
+    assert bool(list((fitted / "samples").glob("*.png"))) == draws
     has_test_set = any(data in name for data in ("isic", "ph2", "ixi"))
     held_out = [] if has_test_set else ["--data.init_args.test_fraction", "0.2"]
     assert main(["test", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
     tested = [path.name for path in tmp_path.rglob("test_*.csv")]
-    wanted = "test_translation.csv" if name.startswith(TRANSLATORS) else "test_metrics.csv"
-    assert tested == ([] if name.startswith("diffusion") else [wanted])
-    if name.startswith("diffusion"):
+    assert tested == ["test_metrics.csv"] * segments + ["test_translation.csv"] * translates
+    if can_sample(module) and not segments:
         given += ["--data", "NoiseDataModule", "--data.init_args.num_samples", "3"]
     assert main(["predict", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
     manifests = list(tmp_path.rglob("predictions/manifest.jsonl"))
