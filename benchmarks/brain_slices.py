@@ -1,6 +1,6 @@
 """Assembles the real brain images at hand into folders of aligned slices.
 
-    python benchmarks/brain_slices.py --data ../shared/data/sample --out DIR
+    python benchmarks/brain_slices.py --data $DATA --out DIR
 
 Reads `IXI`, `MNI_avg152` and `chris_T1_PD` below `--data` and writes 16-bit grey PNG slices
 into `DIR/T1`, `DIR/PD` and `DIR/T2`, the folder layout of `IXIDataModule`: equal names are
