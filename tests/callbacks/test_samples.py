@@ -8,21 +8,22 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from callbacks import (
-    EMACallback,
-    LastCheckpoint,
-    SampleGrid,
-    SegmentationMetrics,
-    ema_weights,
-)
-from callbacks.pictures import PALETTE, TRUTH, draw_outlines, grid_of, lines_of, to_rgb
+from callbacks import EMACallback, SampleGrid, ema_weights
+from callbacks.pictures import PALETTE, TRUTH, lines_of, to_rgb
 from meddiff.core.protocols import Generators
 from meddiff.core.randomness import item_generators
-from tests.callbacks.toys import ToyData, ToyModule, assert_same, loader, trainer_in, weights_of
+from tests.callbacks.toys import (
+    ToyData,
+    ToyModule,
+    assert_same,
+    loader,
+    pictures,
+    trainer_in,
+    weights_of,
+)
 
 
 def fit(
@@ -31,11 +32,6 @@ def fit(
     module = module or ToyModule()
     trainer_in(root, *callbacks, **kwargs).fit(module, loader(), loader(6))
     return module
-
-
-def pictures(root: Path) -> dict[str, np.ndarray]:
-    folder = root / "samples"
-    return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.glob("*"))}
 
 
 def colours(picture: np.ndarray) -> set[tuple[int, ...]]:
@@ -130,60 +126,6 @@ def test_what_a_module_cannot_do_is_left_out(tmp_path: Path) -> None:
     assert not pictures(tmp_path / "c")
 
 
-def test_a_test_draws_test_images_with_the_tested_weights(tmp_path: Path) -> None:
-    module = fit(tmp_path, EMACallback(0.5, warmup=False), LastCheckpoint())
-    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
-    tested = ToyModule()
-    drawing = [EMACallback(0.5), SegmentationMetrics(num=4), SampleGrid(num=2)]
-    trainer = trainer_in(tmp_path / "test", *drawing)
-    trainer.test(tested, loader(9), ckpt_path=checkpoint, verbose=False)
-    shown = pictures(tmp_path / "test")
-    assert list(shown) == ["test-00000012.png"]
-    averaged = torch.load(checkpoint, weights_only=True)["state_dict"]
-    assert not torch.equal(averaged["net.0.weight"], weights_of(module)["net.0.weight"])
-    module.load_state_dict(averaged)
-    items = [ToyData(9)[index] for index in (0, 2, 4, 6)]  # evenly spread
-    image, mask = (torch.stack([item[key] for item in items]) for key in ("image", "mask"))
-    predicted = module.segment(image).argmax(1)
-    tiles = draw_outlines(draw_outlines(to_rgb(image), mask, TRUTH), predicted)
-    assert np.array_equal(shown["test-00000012.png"], grid_of(tiles).permute(1, 2, 0).numpy())
-
-
-def test_a_test_without_a_checkpoint_draws_the_step_of_the_trainer(tmp_path: Path) -> None:
-    trainer = trainer_in(tmp_path, EMACallback(0.5), SegmentationMetrics(num=2))
-    trainer.test(ToyModule(), loader(), verbose=False)
-    module = ToyModule()
-    trainer.fit(module, loader())
-    before = weights_of(module)
-    trainer.test(module, loader(), verbose=False)
-    assert [name for name in pictures(tmp_path) if name.startswith("test")] == [
-        "test-00000000.png",
-        "test-00000012.png",
-    ]
-    assert_same(before, weights_of(module))
-
-
-def test_a_test_without_masks_draws_nothing(tmp_path: Path) -> None:
-    class Unlabelled(ToyData):
-        def __getitem__(self, index: int) -> dict[str, Tensor]:
-            return {
-                key: value for key, value in super().__getitem__(index).items() if key != "mask"
-            }
-
-    class OnlySamples(ToyModule):
-        segments = False
-
-    unlabelled = DataLoader(Unlabelled(4), 2)
-    for folder, module, data, num in (
-        ("a", ToyModule(), unlabelled, 4),
-        ("b", OnlySamples(), loader(), 4),
-        ("c", ToyModule(), loader(), 0),
-    ):
-        drawing = [SegmentationMetrics(num=num), SampleGrid(num=4)]
-        trainer_in(tmp_path / folder, *drawing).test(module, data, verbose=False)
-        assert not pictures(tmp_path / folder)
-
-
 def test_no_validation_set_no_segmentations(tmp_path: Path) -> None:
     trainer_in(tmp_path, SampleGrid(100)).fit(ToyModule(), loader(), [])
     assert list(pictures(tmp_path)) == ["step-00000012.png"]
@@ -273,7 +215,7 @@ def test_without_a_validation_set_training_images_are_translated(tmp_path: Path)
     assert np.array_equal(pictures(tmp_path)["translate-00000012.png"], expected)
 
 
-def test_no_translations_of_a_module_that_samples_or_in_a_test(tmp_path: Path) -> None:
+def test_no_translations_of_a_module_that_samples_and_nothing_in_a_test(tmp_path: Path) -> None:
     class SamplesToo(Translates):
         samples = True
 
@@ -282,7 +224,8 @@ def test_no_translations_of_a_module_that_samples_or_in_a_test(tmp_path: Path) -
 
     fit(tmp_path / "a", SampleGrid(100), module=SamplesToo())
     fit(tmp_path / "b", SampleGrid(100), module=Not())
-    trainer_in(tmp_path / "c", SampleGrid()).test(Translates(), loader(), verbose=False)
+    for module in (Translates(), ToyModule()):
+        trainer_in(tmp_path / "c", SampleGrid()).test(module, loader(), verbose=False)
     assert list(pictures(tmp_path / "a")) == ["step-00000012.png"]
     assert not pictures(tmp_path / "b")
     assert not pictures(tmp_path / "c")

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from callbacks import AtomicCheckpointIO
 from meddiff.core.protocols import Generators
@@ -103,6 +105,16 @@ class ToyData(Dataset[dict[str, Tensor]]):
         return {"image": image, "mask": mask, "index": torch.tensor(index)}
 
 
+class Unpadded(DistributedSampler[dict[str, Tensor]]):
+    """Rank r gets items r, r + world, ..., so 17 items are 9 and 8."""
+
+    def __iter__(self) -> Any:
+        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+
 class ToyDataModule(LightningDataModule):
     """Items with source files, of which two have one name."""
 
@@ -135,6 +147,12 @@ def trainer_in(root: Path, *callbacks: Callback, **kwargs: Any) -> Trainer:
     # Without a checkpoint callback Lightning would add its own.
     settings["enable_checkpointing"] = any("Checkpoint" in str(type(c).__mro__) for c in callbacks)
     return Trainer(default_root_dir=root, callbacks=list(callbacks), **(settings | kwargs))
+
+
+def pictures(root: Path) -> dict[str, np.ndarray]:
+    """The pictures of a run by their names."""
+    folder = root / "samples"
+    return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.glob("*"))}
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

@@ -18,9 +18,8 @@ from callbacks.metrics.kmeans import cluster_dice, fit_clusters, label_clusters,
 from callbacks.pictures import PALETTE, to_colours, to_rgb
 from meddiff.core.protocols import Generators
 from meddiff.core.randomness import item_generators
-from tests.callbacks.metrics.test_segmentation import Unpadded
-from tests.callbacks.metrics.test_translation_scores import ssim_by_windows
-from tests.callbacks.toys import ToyModule, trainer_in
+from tests.callbacks.metrics.test_similarity import ssim_by_windows
+from tests.callbacks.toys import ToyModule, Unpadded, trainer_in
 
 SIDE = 16
 LEVELS = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])
@@ -337,6 +336,21 @@ def test_tensorboard_gets_the_picture(tmp_path: Path) -> None:
     logger.experiment.flush()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert sorted(events.Tags()["images"]) == ["test_translations", "validation_translations"]
+
+
+def test_figures_of_rows_with_clusters_and_without() -> None:
+    rows = np.array([[30, 0.6, 0.9, 1, 0.9], [20, 0.5, 0.7, np.nan, 0.7]])
+    found = TranslationMetrics().figures(rows)
+    assert list(found.logged) == [
+        f"{name}{sd}" for name in ("psnr", "ssim", "kmeans_dice") for sd in ("", "_sd")
+    ]
+    assert found.logged["psnr"] == 25
+    assert found.logged["kmeans_dice"] == pytest.approx(0.8)
+    assert found.columns["kmeans_dice"].tolist() == [0.9, 0.7]
+    assert found.columns["kmeans_dice_cluster1"].tolist() == [0.9, 0.7]
+    assert "kmeans_dice_cluster2" not in found.columns
+    assert not found.limited
+    assert list(TranslationMetrics().figures(rows[:, :2]).columns) == ["psnr", "ssim"]
 
 
 @pytest.mark.parametrize(("kwargs", "word"), [({"clusters": 1}, "clusters"), ({"num": -1}, "num")])

@@ -160,7 +160,7 @@ def test_columns_of_one_data_set_share_their_jobs_and_rows_their_fits(figures: P
     assert "configs/data/near.yaml" in fit.args
     assert "--model.init_args.start" not in (*fit.args, *fit.test)
     assert option(test.test, "model.init_args.start") == "source"
-    assert [option(job.test, "samples.num") for job in (fit, test)] == ["2", "2"]
+    assert [option(job.test, "metrics.num") for job in (fit, test)] == ["2", "2"]
     # Chosen columns change neither the names nor the figures of their jobs.
     chosen = plan_of(figures, seeds=1, columns=("level",), rows=(4,)).jobs
     assert list(chosen) == [fit.name, test.name]
@@ -175,7 +175,7 @@ def test_what_a_test_is_given_belongs_to_its_settings(figures: Path) -> None:
     assert option(jobs[name].test, "model.init_args.strength") == "0.5"
     assert option(jobs["near-tuned-seed0"].test, "model.init_args.strength") == "0.7"
     assert jobs[name].settings["test"] == {
-        "samples": {"num": 2},
+        "metrics": {"num": 2},
         "data": {"init_args": {"batch_size": 8}},
         "model": {"init_args": {"start": "source", "strength": 0.5}},
     }

@@ -93,7 +93,7 @@ def test_rows_that_differ_in_the_test_share_a_fit(figures: Path, capfd: Captured
     fitted = figures / "out/runs/near-tuned-seed0/config/2026-0"
     for args in command.calls[1:]:
         assert option(args, "ckpt_path") == str(fitted)
-        assert option(args, "samples.num") == "2"  # over the number that all tables have
+        assert option(args, "metrics.num") == "2"  # over the number that all tables have
         assert option(args, "data.init_args.batch_size") == "9"
     assert "--model.init_args.start" not in command.calls[1]
     assert option(command.calls[2], "model.init_args.start") == "source"

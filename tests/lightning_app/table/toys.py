@@ -44,7 +44,7 @@ columns:
   level: {title: Level, data: near, metric: test/psnr, spread: test/psnr_sd, percent: false}
   other: {title: Other, data: near, args: {data.init_args.batch_size: 3}}
 args:
-  test: {samples.num: 2}
+  test: {metrics.num: 2}
 stages:
   tuned: {config: configs/tune.yaml, data: column}
   probed: {config: configs/tune.yaml, data: column}

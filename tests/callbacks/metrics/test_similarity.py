@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks import TranslationMetrics
 from callbacks.metrics.similarity import slice_scores
 
 
@@ -62,15 +61,3 @@ def test_equal_slices_score_one_and_a_hundred_decibels(kind: str) -> None:
     assert scores[:, 0].tolist() == [100, 100]
     assert scores[:, 1].tolist() == pytest.approx([1, 1], abs=1e-12)
     assert scores[:, 2].tolist() == [1, 1]
-
-
-def test_figures_of_known_scores() -> None:
-    rows = np.array([[30, 0.6, 0.9, 1, 0.9], [20, 0.5, 0.7, 1, 0.7]])
-    figures = TranslationMetrics().figures(rows)
-    clusters = ["kmeans_dice_cluster0", "kmeans_dice_cluster1"]
-    assert list(figures.columns) == ["psnr", "ssim", "kmeans_dice", *clusters]
-    assert figures.logged["psnr"] == 25
-    assert figures.logged["psnr_sd"] == pytest.approx(50**0.5)
-    assert figures.logged["kmeans_dice"] == pytest.approx(0.8)
-    without = TranslationMetrics().figures(rows[:, :2])
-    assert list(without.logged) == ["psnr", "psnr_sd", "ssim", "ssim_sd"]
