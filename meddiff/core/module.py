@@ -1,6 +1,7 @@
 """What every module of the project stands on."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -70,7 +71,9 @@ class MedDiffModule(LightningModule, ABC):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips in every precision and logs the norm before it."""
-        norm = clip_gradients(self, gradient_clip_val, gradient_clip_algorithm)
+        # Those of this optimiser: a module may have several.
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = clip_gradients(parameters, gradient_clip_val, gradient_clip_algorithm)
         self.log("train/grad_norm", norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -79,7 +82,7 @@ class MedDiffModule(LightningModule, ABC):
 
 
 def clip_gradients(
-    module: nn.Module, max_norm: int | float | None, algorithm: str | None
+    parameters: Sequence[nn.Parameter], max_norm: int | float | None, algorithm: str | None
 ) -> Tensor:
     """Clips gradients in place, whatever the precision and the optimiser.
 
@@ -87,17 +90,17 @@ def clip_gradients(
     device.
 
     Args:
-        module: Owner of the parameters.
+        parameters: Those whose gradients are clipped.
         max_norm: The limit; None or 0 only measures.
         algorithm: `norm` (also None) or `value`.
 
     Returns:
         The gradient norm before clipping, a scalar on the device.
     """
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if max_norm and algorithm == "value":
-        torch.nn.utils.clip_grad_value_(module.parameters(), max_norm)
+        torch.nn.utils.clip_grad_value_(parameters, max_norm)
     elif max_norm:
-        torch.nn.utils.clip_grads_with_norm_(module.parameters(), float(max_norm), norm)
+        torch.nn.utils.clip_grads_with_norm_(parameters, float(max_norm), norm)
     return norm

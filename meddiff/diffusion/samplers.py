@@ -212,7 +212,9 @@ def sampler_of(sde: str, name: str | None) -> Callable[..., Tensor]:
 def _times(start: float, end: float, steps: int, like: Tensor) -> list[Tensor]:
     """Times from start to end, both included: the share of all steps that is left."""
     number = max(round(steps * start), 1)
-    return list(torch.linspace(start, end, number, device=like.device).unbind())
+    return list(
+        torch.linspace(start, end, number, device=like.device, dtype=torch.float32).unbind()
+    )
 
 
 def _indices(start: float, steps: int, timesteps: int) -> list[int]:

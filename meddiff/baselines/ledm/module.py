@@ -73,7 +73,7 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
     ) -> None:
         super().__init__(init_from=init_from, dropout=0.0, **kwargs)
         # No argument of this class: a frozen network drops nothing out.
-        self.hparams.pop("dropout")
+        self.hparams.pop("dropout", None)
         channels, size = self.hparams["in_channels"], self.hparams["image_size"]
         if min_class_pixels is None:
             self.hparams["min_class_pixels"] = max(1, round(20 * (size / 256) ** 2))

@@ -120,3 +120,16 @@ def test_the_arguments_of_all_bases_are_hyper_parameters() -> None:
 def test_a_base_cannot_be_made(kind: Any) -> None:
     with pytest.raises(TypeError, match="abstract"):
         kind()
+
+
+def test_the_gradients_of_one_optimiser_alone_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ToyGAN(preset="tiny")
+    monkeypatch.setattr(module, "log", lambda *args: None)
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    generator, _ = module.configure_optimizers()
+    module.configure_gradient_clipping(generator, 1e-3, "norm")
+    assert all(
+        p.grad.abs().max() < 1e-3 for p in module.generator.parameters() if p.grad is not None
+    )
+    assert all(p.grad.eq(1).all() for p in module.critic.parameters() if p.grad is not None)

@@ -63,3 +63,8 @@ def test_buffers_stay_float32_in_a_module_that_is_cast() -> None:
     table = Table().to(torch.bfloat16)
     assert table.values.dtype == torch.float32
     assert table.to("meta").values.device.type == "meta"
+
+
+def test_without_a_tensor_it_says_so() -> None:
+    with pytest.raises(TypeError, match="product: none of its arguments is a tensor"):
+        product(1, 2)  # type: ignore[arg-type]
