@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from meddiff.core.precision import full_precision
 from meddiff.lmi.estimators import Estimator
 from meddiff.lmi.windows import CACHE, windowed_map
 
@@ -172,5 +173,5 @@ def patches(grey: Tensor, size: int, reach: int) -> Tensor:
 def recorded(*inputs: Tensor) -> Iterator[bool]:
     """Float32 in every precision; says whether a gradient is asked for, and records only then."""
     gradient = torch.is_grad_enabled() and any(i.requires_grad for i in inputs)
-    with torch.set_grad_enabled(gradient), torch.autocast(inputs[0].device.type, enabled=False):
+    with torch.set_grad_enabled(gradient), full_precision(inputs[0].device):
         yield gradient
