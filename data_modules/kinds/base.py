@@ -231,7 +231,9 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
     def traces(self) -> dict[str, list[Trace]]:
         """What tells the items of each split again, after `setup`."""
         return {
-            split: [Trace(item.path, self.group_of_item(item), self.digests_of(item)) for item in own]
+            split: [
+                Trace(item.path, self.group_of_item(item), self.digests_of(item)) for item in own
+            ]
             for split, own in self._splits.items()
         }
 

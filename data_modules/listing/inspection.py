@@ -190,7 +190,8 @@ def require_items(
         # Other shares of the same images would make test images of those that were trained on.
         advice = _ADVICE[empty if stage != "predict" else "predict"]
     raise DataError(
-        f"0 {samples} under {root}: {total} images in {len(groups)} groups, with {shares}.\n{advice}"
+        f"0 {samples} under {root}: {total} images in {len(groups)} groups, with {shares}.\n"
+        f"{advice}"
     )
 
 
