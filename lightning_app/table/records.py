@@ -18,6 +18,7 @@ from lightning_app.record import read_record
 from lightning_app.resume import differences
 from lightning_app.run_directory import is_run_directory
 from lightning_app.table.plan import LACKING, Job
+from meddiff.core.checkpoint import read_checkpoint
 
 Record = dict[str, Any]
 
@@ -171,3 +172,16 @@ def read_figures(test_run: Path, metrics: Sequence[str]) -> dict[str, float]:
             raise JobError(f"the test measured no {metric}")
         figures[metric] = float(values[-1])
     return figures
+
+
+def read_validation(fit_run: Path) -> dict[str, float]:
+    """What the best checkpoint of a fit reached on its validation images, by figure.
+
+    Settings are chosen by it, since nothing may be chosen on test images. Empty where a fit has no
+    validation.
+    """
+    file = fit_run / "checkpoints" / "best.ckpt"
+    if not file.is_file():
+        return {}
+    best = read_checkpoint(file)["callbacks"]["BestCheckpoint"]
+    return {str(best["monitor"]): float(best["best_model_score"])}

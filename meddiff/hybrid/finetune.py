@@ -30,9 +30,8 @@ class HybridFinetuneModule(StartsFrom, Segmenter, ADMModule, AdamWModule):
     Args:
         recipe: `finetune` or `pretrain`: whose learning rate and warm-up the preset stands for.
             With `pretrain` the run is a pretraining that others can start from.
-        head: `auto` keeps a hybrid checkpoint's mask channels where it has as many classes and else
-            begins a new head (2c-3); `copy` also keeps a supervised checkpoint's; `new` begins a
-            new one.
+        head: `auto` keeps the last layer of a hybrid or supervised checkpoint with as many classes
+            and else begins a new one (2c-3); `copy` keeps it or raises; `new` begins a new one.
         gradient_checkpointing: Whether activations are computed again in the backward pass: slower,
             and a fraction of the memory.
         **kwargs: As `StartsFrom`, `Segmenter`, `ADMModule` and `AdamWModule`.
