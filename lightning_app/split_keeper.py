@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from callbacks import PredictionWriter
 from callbacks.metrics.items import ItemMetrics
+from data_modules import NoiseDataModule
 from lightning_app.ancestry import ID, known_behind, known_starts, merged
 from lightning_app.seen import Seen, find_seen, mark_figures, refusal
 from lightning_app.session import Session
@@ -183,8 +184,6 @@ class SplitKeeper(Callback):
 
 def _has_images(trainer: Trainer) -> bool:
     """Whether a data module without splits reads images, as one of noise does not."""
-    from data_modules import NoiseDataModule
-
     return not isinstance(trainer.datamodule, NoiseDataModule)  # type: ignore[attr-defined]
 
 

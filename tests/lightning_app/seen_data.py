@@ -1,7 +1,9 @@
 """Folders of images with masks, and runs of the command on them, for the tests of what was seen."""
 
 import json
+import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,19 @@ from lightning_app.cli import main
 from tests.lightning_app.toys import HERE
 
 PIXELS = 8
+NAMES = [f"case{k:02d}" for k in range(20)]
+FIT = ["--trainer.max_steps", "4", "--data.init_args.val_fraction", "0.25"]
+
+
+@dataclass
+class Runs:
+    """Two fits, the second started from the first, and folders beside theirs."""
+
+    folder: Path
+    first: Path
+    second: Path
+    first_run: Path
+    second_run: Path
 
 
 def write_folder(root: Path, names: Iterable[str], seed: int) -> Path:
@@ -67,3 +82,26 @@ def record_of(run: Path) -> dict[str, Any]:
 def splits_of(run: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((run / "splits.json").read_text())
     return content
+
+
+def make_runs(folder: Path) -> Runs:
+    """Two fits, and copies and namesakes of the images of the first."""
+    first = write_folder(folder / "first", NAMES, 1)
+    second = write_folder(folder / "second", [f"other{k}" for k in range(12)], 2)
+    assert command("fit", first, folder / "runs", *FIT) == 0
+    first_run = newest(folder / "runs")
+    start = ["--model.init_args.init_from", str(first_run), "--early_stopping.patience", "9"]
+    assert (
+        command(
+            "fit", second, folder / "runs", *FIT, *start, "--early_stopping.monitor", "val/loss"
+        )
+        == 0
+    )
+    second_run = newest(folder / "runs")
+    write_folder(folder / "renamed", [], 0)
+    for name in NAMES:
+        for part in ("images", "masks"):
+            shutil.copy(first / part / f"{name}.png", folder / "renamed" / part / f"x{name}.png")
+    write_folder(folder / "namesakes", NAMES, 3)
+    write_folder(folder / "elsewhere", [f"new{k}" for k in range(8)], 4)
+    return Runs(folder, first, second, first_run, second_run)

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from lightning_app.ancestry import known_behind
 from lightning_app.seen import find_seen, marked_name
 from lightning_app.splits_file import images_of
 from tests.lightning_app.seen_data import (
+    FIT,
+    Runs,
     command,
     folder_data,
     newest,
@@ -22,44 +23,7 @@ from tests.lightning_app.seen_data import (
 )
 
 Captured = pytest.CaptureFixture[str]
-NAMES = [f"case{k:02d}" for k in range(20)]
-FIT = ["--trainer.max_steps", "4", "--data.init_args.val_fraction", "0.25"]
 SPLIT = {"validate": "val", "test": "test", "predict": "predict"}
-
-
-@dataclass
-class Runs:
-    """Two fits, the second started from the first, and folders beside theirs."""
-
-    folder: Path
-    first: Path
-    second: Path
-    first_run: Path
-    second_run: Path
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    folder = tmp_path_factory.mktemp("seen")
-    first = write_folder(folder / "first", NAMES, 1)
-    second = write_folder(folder / "second", [f"other{k}" for k in range(12)], 2)
-    assert command("fit", first, folder / "runs", *FIT) == 0
-    first_run = newest(folder / "runs")
-    start = ["--model.init_args.init_from", str(first_run), "--early_stopping.patience", "9"]
-    assert (
-        command(
-            "fit", second, folder / "runs", *FIT, *start, "--early_stopping.monitor", "val/loss"
-        )
-        == 0
-    )
-    second_run = newest(folder / "runs")
-    write_folder(folder / "renamed", [], 0)
-    for name in NAMES:
-        for part in ("images", "masks"):
-            shutil.copy(first / part / f"{name}.png", folder / "renamed" / part / f"x{name}.png")
-    write_folder(folder / "namesakes", NAMES, 3)
-    write_folder(folder / "elsewhere", [f"new{k}" for k in range(8)], 4)
-    return Runs(folder, first, second, first_run, second_run)
 
 
 KINDS = {
