@@ -29,7 +29,7 @@ def splits_of(root: Path, stage: str = "test", **arguments: Any) -> dict[str, li
     "arguments", [{"test_split": "all"}, {"test_fraction": 1.0}, {"test_fraction": 1}]
 )
 @pytest.mark.parametrize("val_fraction", [0.05, 0.0, 0.5])
-def test_every_image_of_a_folder_is_splits_of(
+def test_every_image_of_a_folder_is_tested(
     write_pairs: WritePairs, arguments: dict[str, Any], val_fraction: float
 ) -> None:
     found = splits_of(write_pairs(*NAMES), val_fraction=val_fraction, **arguments)
@@ -109,12 +109,17 @@ def test_without_test_images_the_error_says_what_is_right(write_pairs: WritePair
 
 
 @pytest.mark.filterwarnings("ignore:.*subjects, and.*were asked for")
-def test_all_subjects_with_both_modalities_are_splits_of(tmp_path: Path) -> None:
+def test_all_subjects_are_tested(tmp_path: Path) -> None:
     write_phantom("ixi", tmp_path, num=5, seed=0, size=(24, 24, 16))
     next(tmp_path.rglob("*-PD.nii.gz")).unlink()
-    data = IXIDataModule(
-        root=str(tmp_path), image_size=16, num_workers=0, num_train_subjects=1, test_split="all"
-    )
+    settings: dict[str, Any] = {"num_train_subjects": 1, "test_split": "all"}
+    data = IXIDataModule(root=str(tmp_path), image_size=16, num_workers=0, **settings)
+    with pytest.raises(DataError, match="subject IXI70.: has no PD file"):
+        data.setup("test")
+    lone = {f"IXI70{k}" for k in range(5)} - {f.name[:6] for f in tmp_path.rglob("*-PD.nii.gz")}
+    (tmp_path / "exclude.txt").write_text("\n".join(lone))
+    settings["exclude_file"] = str(tmp_path / "exclude.txt")
+    data = IXIDataModule(root=str(tmp_path), image_size=16, num_workers=0, **settings)
     data.setup("test")
     table = data.split_table()
     assert (table["train"], table["val"]) == ([], [])
