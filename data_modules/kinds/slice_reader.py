@@ -19,6 +19,7 @@ from data_modules.kinds.slice_cuts import Cut, SliceItem, Stack
 from data_modules.listing.items import Problem
 from data_modules.listing.modalities import Scan
 from data_modules.reading.io import read_bytes, read_image
+from data_modules.reading.nifti import files_of
 from data_modules.reading.registration import register_rigid
 from data_modules.reading.user_cache import cache_folder, keep
 from data_modules.reading.volumes import (
@@ -27,11 +28,10 @@ from data_modules.reading.volumes import (
     axial_plane,
     read_volume,
     to_square,
-    turn_of,
     turned,
 )
 
-_FORMAT = 1  # of the remembered slices, and of the way they are made; another number is made anew
+_FORMAT = 2  # of the remembered slices, and of the way they are made; another number is made anew
 _THREADS = 8  # each may hold some volumes of 40 MB
 _REGISTERING = threading.Lock()  # SimpleITK's number of threads is one for the whole process
 
@@ -105,7 +105,7 @@ class SliceReader:
             fixed = self.root / cut.onto.path
             with _REGISTERING:
                 moved, affine = register_rigid(fixed, path)
-            volume, grid = turned(path, moved, turn_of(affine)), cut.onto.grid
+            volume, grid = turned(moved, affine), cut.onto.grid
         if grid is None:
             raise CorruptImageError(path, "is no volume")
         found = [axial_plane(volume, grid, index) for index in cut.indices]
@@ -139,8 +139,7 @@ class SliceReader:
     def _cache_file(self, cut: Cut) -> Path:
         files = [cut.scan] if cut.onto is None else [cut.scan, cut.onto]
         stamps = []
-        for scan in files:
-            path = self.root / scan.path
+        for path in (file for scan in files for file in files_of(self.root / scan.path)):
             try:
                 status = path.stat()
             except OSError as error:

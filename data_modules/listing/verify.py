@@ -20,7 +20,7 @@ from data_modules.listing.records import FileRecord, Records, Role
 from data_modules.reading.io import read_bytes, read_image, read_mask
 from data_modules.reading.user_cache import cache_folder, keep
 
-_FORMAT = 1  # of the remembered file; another number is read anew
+_FORMAT = 2  # of the remembered file, and of the rules that it passed; another one is read anew
 
 
 def read_whole(path: Path, role: Role) -> FileRecord:
