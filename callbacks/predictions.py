@@ -31,7 +31,8 @@ class PredictionWriter(KnowsLoadedStep):
     - `<name>_<key>.npy`: any other tensor that `predict_step` returns, one row an item.
 
     A line of the manifest holds `index`, `files`, `source` (relative to the data root, null
-    where there is none), `seed`, `checkpoint` and `step` of the weights.
+    where there is none), `seen` (the split in which the weights have seen the item, null where they
+    have not, `unknown`), `seed`, `checkpoint` and `step` of the weights.
 
     Nothing is overwritten. Where `predictions/` holds items of the same checkpoint, step and
     seed, as an interrupted run leaves them, those listed and there are kept and the rest is added;
@@ -49,6 +50,7 @@ class PredictionWriter(KnowsLoadedStep):
         if image_format not in ("png", "npy"):
             raise ValueError(f"predictions.image_format: {image_format!r} is neither png nor npy")
         self.image_format = image_format
+        self.seen: Mapping[int, str] | None = None
         self._origin: dict[str, Any] = {}
         self._folder = Path()
         self._names: list[str] = []
@@ -103,7 +105,9 @@ class PredictionWriter(KnowsLoadedStep):
                 for key, value in on_host.items()
             ]
             source = source_of(trainer, "predict", index)
-            lines.append({"index": index, "files": files, "source": source, **self._origin})
+            seen = "unknown" if self.seen is None else self.seen.get(index)
+            line = {"index": index, "files": files, "source": source, "seen": seen}
+            lines.append(line | self._origin)
         # The lines come after their files, so that what is listed is whole.
         with (self._folder / f"manifest.rank{trainer.global_rank}.jsonl").open("a") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from callbacks.files import atomic_write
 from lightning_app.errors import describe
 from lightning_app.lock import RunLock
 from lightning_app.loggers import RunCSVLogger, new_wandb_id
 from lightning_app.process import RUN_DIR_VARIABLE, Launch
 from lightning_app.record import facts, now, read_record, write_record
 from lightning_app.run_directory import make_run_directory, next_config_file
-
-
-@runtime_checkable
-class HasSplits(Protocol):
-    """A data module that knows which file is in which split."""
-
-    def split_table(self) -> dict[str, list[str]]:
-        """Returns the paths of each split, relative to the data root."""
-        ...
 
 
 class Session:
@@ -124,6 +113,12 @@ class Session:
         rank_zero_info(f"run directory: {_relative(self.directory)}")
         return self.directory
 
+    def note(self, **found: Any) -> None:
+        """Adds to the record what was found on the way; on the process that writes it."""
+        if self._record:
+            self._record |= found
+            write_record(self.directory, self._record)
+
     def __enter__(self) -> Session:
         return self
 
@@ -168,14 +163,9 @@ class SessionCallback(Callback):
         self._public_config = public_config
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes `splits.json` and sends the config to the loggers."""
+        """Sends the config to the loggers."""
         if not trainer.is_global_zero:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        path = Path(trainer.default_root_dir) / "splits.json"
-        if isinstance(data, HasSplits) and not path.exists():
-            with atomic_write(path) as file:
-                file.write((json.dumps(data.split_table(), indent=1) + "\n").encode())
         for logger in trainer.loggers:
             logger.log_hyperparams({"config": self._public_config})
 

@@ -20,6 +20,7 @@ from callbacks import AtomicCheckpointIO
 from lightning_app.config_files import LINKED, check_links, check_sections, read_given
 from lightning_app.errors import UsageError
 from lightning_app.import_path import append_working_directory
+from lightning_app.launch_options import add_launch_options
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
 from lightning_app.parser import (
     BASES,
@@ -41,6 +42,7 @@ from lightning_app.resume import (
 )
 from lightning_app.run_directory import config_name, is_run_directory, newest_config_file
 from lightning_app.session import Session, SessionCallback
+from lightning_app.split_keeper import SplitKeeper
 from lightning_app.trainer_settings import as_list, fitted_settings
 from meddiff.core.checkpoint import check_identity, find_checkpoint, read_checkpoint
 
@@ -60,9 +62,6 @@ STANDING = {
     "last": "LastCheckpoint",
     "preemption": "Preemption",
 }
-
-
-RESUMABLE = ("fit", "predict")
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -135,14 +134,7 @@ class MedDiffCLI(LightningCLI):
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand in RESUMABLE:
-            parser.add_argument(
-                "--resume",
-                type=str | None,
-                default=None,
-                help="`auto`: continue the newest unfinished run of this config and seed in its "
-                "own directory, or begin one. A run directory: continue that run.",
-            )
+        add_launch_options(parser, subcommand)
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -305,6 +297,12 @@ class MedDiffCLI(LightningCLI):
             "callbacks": [
                 *as_list(trainer.get("callbacks"), object),
                 GivenLearningRate(),
+                SplitKeeper(
+                    self._session,
+                    self._checkpoint_path,
+                    self._checkpoint,
+                    bool(config.get("allow_seen")),
+                ),
                 SessionCallback(self._session, self._resolved()),
             ],
         }
@@ -336,6 +334,7 @@ class MedDiffCLI(LightningCLI):
         """The resolved config; how it was launched is no part of it."""
         config = self.config[self.subcommand].clone()
         config.pop("resume", None)
+        config.pop("allow_seen", None)
         text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_unset=False)
         return text
 

@@ -68,6 +68,10 @@ class ItemMetrics(KnowsLoadedStep, ABC):
         num: Items in a picture, or all where a set has fewer; 0 draws none.
         bootstrap: How the limits of a test are found; None leaves them out.
 
+    Attributes:
+        seen: By index, the split in which the weights have seen an item, for the table of a test
+            where that was allowed.
+
     Raises:
         ValueError: If `num` is negative.
     """
@@ -87,6 +91,7 @@ class ItemMetrics(KnowsLoadedStep, ABC):
             raise ValueError(f"{self.key}.num: {num} is negative")
         self.num = num
         self.bootstrap = bootstrap
+        self.seen: Mapping[int, str] | None = None
         self._parts: list[tuple[Tensor, Tensor]] = []
         self._drawn = torch.empty(0, dtype=torch.int64)
         self._tiles: list[tuple[Tensor, Tensor]] = []
@@ -181,11 +186,18 @@ class ItemMetrics(KnowsLoadedStep, ABC):
         if stage == "test":
             logged |= self._limits(figures.limited)
             if trainer.is_global_zero:
-                _write_table(trainer, self.table, index, figures.columns)
+                _write_table(
+                    trainer, self.table, index, {**figures.columns, **self._seen_column(index)}
+                )
         # Every process logs the same values: they were computed from the same rows.
         values = {f"{stage}/{name}": float(value) for name, value in logged.items()}
         module.log_dict(values, batch_size=1)
         self._draw(trainer, stage)
+
+    def _seen_column(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        if not self.seen:
+            return {}
+        return {"seen": np.array([self.seen.get(item, "") for item in index.tolist()])}
 
     def _limits(self, limited: Mapping[str, np.ndarray]) -> dict[str, float]:
         limits = {}

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
 
@@ -17,8 +17,10 @@ from data_modules.errors import DataError
 from data_modules.kinds.augmentation import Augmentation
 from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
 from data_modules.listing.items import Problem
+from data_modules.listing.traces import Trace
 
 PredictSplit: TypeAlias = Literal["train", "val", "test", "all"]
+TestSplit: TypeAlias = Literal["test", "all"]
 
 
 class Named(Protocol):
@@ -27,6 +29,11 @@ class Named(Protocol):
     @property
     def path(self) -> str:
         """What names it: its file relative to the root, or made from that."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """What a split does not tear apart."""
         ...
 
 
@@ -60,6 +67,8 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         augment: Names of `hflip`, `vflip`, `rot90`, `crop`, `blur`, for training alone.
         exclude_file: Text file of images to leave out, a name a line.
         predict_split: What `predict` goes over.
+        test_split: What `test` goes over: its split, or `all` that it can measure, of a folder that
+            was held out whole.
         drop_last: Whether what does not fill an optimiser step is left out of a training epoch;
             fine-tuning on a handful of images keeps it (docs/papers/hybrid.md 2c-12).
 
@@ -93,16 +102,14 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         augment: list[str] | None = None,
         exclude_file: str | None = None,
         predict_split: PredictSplit = "test",
+        test_split: TestSplit = "test",
         drop_last: bool = True,
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
             raise DataError(f"data.init_args.in_channels: {in_channels} given, expected 1 or 3.")
-        if predict_split not in get_args(PredictSplit):
-            names = ", ".join(get_args(PredictSplit))
-            raise DataError(
-                f"data.init_args.predict_split: {predict_split} given, expected {names}."
-            )
+        check_choice(PredictSplit, predict_split=predict_split)
+        check_choice(TestSplit, test_split=test_split)
         check_positive(image_size=image_size, batch_size=batch_size)
         self.root = Path(root if root is not None else f"data/{self.short_name}").expanduser()
         self.image_size = image_size
@@ -114,6 +121,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         self.seed = seed
         self.exclude_file = exclude_file
         self.predict_split = predict_split
+        self.test_split = test_split
         self.drop_last = drop_last
         self.augmentation = Augmentation(augment, seed) if augment else None
         self._splits: Mapping[str, Sequence[Named]] = {}
@@ -149,6 +157,19 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         Args:
             note: Gets what is worth knowing and no problem, as which files are pairs.
         """
+
+    @abstractmethod
+    def digests_of(self, item: Any) -> tuple[str, ...]:
+        """SHA-256 of each file that an item of a split is read from, masks aside."""
+
+    @classmethod
+    def has_official_names(cls, paths: Iterable[str]) -> bool:
+        """Whether the paths of items mean the same images in every root.
+
+        So it is where the data set names its files; where a user does, another root may hold other
+        images of these names.
+        """
+        return True
 
     def prepare_data(self) -> None:
         """Reads what the running stage needs; Lightning calls it in one process a node."""
@@ -206,6 +227,19 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
     def split_table(self) -> dict[str, list[str]]:
         """The items of each split, as `item_path` names them, after `setup`."""
         return {split: [item.path for item in items] for split, items in self._splits.items()}
+
+    def traces(self) -> dict[str, list[Trace]]:
+        """What tells the items of each split again, after `setup`."""
+        return {
+            split: [
+                Trace(item.path, self.group_of_item(item), self.digests_of(item)) for item in own
+            ]
+            for split, own in self._splits.items()
+        }
+
+    def group_of_item(self, item: Named) -> str | None:
+        """What a split does not tear apart; None where that is but the name of the image."""
+        return item.group
 
     def item_path(self, split: str, index: int) -> str:
         """What names an item: its file relative to the root, or a slice of that volume.
@@ -291,3 +325,11 @@ def check_positive(**fields: int | None) -> None:
     for field, value in fields.items():
         if value is not None and value < 1:
             raise DataError(f"data.init_args.{field}: {value} given, expected 1 or more.")
+
+
+def check_choice(kind: Any, **fields: str) -> None:
+    """Raises DataError for the first argument that is none of the values of a `Literal`."""
+    for field, value in fields.items():
+        if value not in get_args(kind):
+            names = ", ".join(get_args(kind))
+            raise DataError(f"data.init_args.{field}: {value} given, expected {names}.")

@@ -19,10 +19,12 @@ from data_modules.kinds.transforms import to_tensor
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import (
     assign_splits,
+    labelled_parts,
     needed_parts,
     raise_problems,
     require_items,
     require_official_disjoint,
+    whole_test,
 )
 from data_modules.listing.items import Item, Listing, Part, Problem
 from data_modules.listing.mask_problems import foreground_is_255, mask_problems, mask_values
@@ -55,7 +57,8 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
     Args:
         root: Folder that holds the data set's top-level folders. None: `data/<data set>`.
         num_classes: Classes of the masks, background included.
-        test_fraction: Share of the groups held out for test, where there is no official test set.
+        test_fraction: Share of the groups held out for test, where there is no official test set;
+            1 takes all of them, for a folder that is not trained on.
         cache: `memory` keeps decoded images, `none` does not, `auto` does where they take less than
             half of the free memory.
         num_train_samples: Exactly so many training images, of whole groups; all others are halved
@@ -97,6 +100,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         self.num_train_samples = num_train_samples
         self.num_val_samples = num_val_samples
         self.num_test_samples = num_test_samples
+        self._digests: dict[str, str] = {}
 
     @abstractmethod
     def listing(self, exclusion: Exclusion) -> Listing:
@@ -160,7 +164,12 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         """
         listing = self.list_files()
         plan = self.split_plan(listing)
-        parts = needed_parts(stage, listing, plan, self.predict_split)
+        whole = stage == "test" and self.test_split == "all"
+        parts = (
+            labelled_parts(listing)
+            if whole
+            else needed_parts(stage, listing, plan, self.predict_split)
+        )
         predicting = stage == "predict"
         masks = not predicting or all(item.labelled for part in parts for item in part.items)
         records, problems = self._read(parts, masks)
@@ -168,14 +177,17 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         if predicting and self.predict_split == "all":
             everything = [item for part in parts for item in part.items]
             return InspectedMasks({"predict": everything}, records)
-        splits = assign_splits(
-            listing.pool if listing.pool in parts else Part(),
-            listing.val if listing.val in parts else None,
-            listing.test if listing.test in parts else None,
-            records,
-            plan,
-        )
-        require_official_disjoint(splits, records)
+        if whole:
+            splits = whole_test([item for part in parts for item in part.items], plan)
+        else:
+            splits = assign_splits(
+                listing.pool if listing.pool in parts else Part(),
+                listing.val if listing.val in parts else None,
+                listing.test if listing.test in parts else None,
+                records,
+                plan,
+            )
+            require_official_disjoint(splits, records)
         require_items(stage, splits, plan, predict_split=self.predict_split, root=self.root)
         if predicting:
             splits = {"predict": splits[self.predict_split]}
@@ -217,6 +229,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
     def datasets_of(self, found: InspectedMasks, stage: str) -> dict[str, ImageMaskDataset]:
         """The torch data set of each split."""
         splits, records = found.splits, found.records
+        self._digests = {path: record.digest for path, record in records.items()}
         if self.num_train_samples is not None:
             shares = ", ".join(f"{len(items)} {split}" for split, items in splits.items())
             rank_zero_info(f"split: {shares} (seed {self.split_seed})")
@@ -241,6 +254,10 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             )
             for split, items in splits.items()
         }
+
+    def digests_of(self, item: Item) -> tuple[str, ...]:
+        """SHA-256 of the image."""
+        return (self._digests[item.image],)
 
     def _cached(self, count: int, deep: bool, masks: bool) -> bool:
         """Whether decoded images are kept; each process on this machine holds its own."""

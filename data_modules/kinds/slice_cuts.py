@@ -42,6 +42,11 @@ class SliceItem:
     cuts: Mapping[Key, Cut]
     row: int = 0
 
+    @property
+    def group(self) -> str:
+        """What a split does not tear apart: the subject."""
+        return self.subject
+
 
 @dataclass(frozen=True)
 class Stack:

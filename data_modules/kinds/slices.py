@@ -1,11 +1,10 @@
 """The data module that all sets of MR scans in several modalities share."""
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, get_args
 
 from torch import Tensor
@@ -15,6 +14,7 @@ from data_modules.kinds.base import DataModule, check_positive
 from data_modules.kinds.slice_arguments import check_fractions, check_modalities
 from data_modules.kinds.slice_cuts import SliceItem, items_of, whole_cut
 from data_modules.kinds.slice_dataset import SliceDataset
+from data_modules.kinds.slice_digests import FileDigests
 from data_modules.kinds.slice_pairs import PairCutter, match_scans, unequal_slices
 from data_modules.kinds.slice_reader import SliceReader
 from data_modules.listing.exclusion import Exclusion
@@ -37,7 +37,6 @@ from data_modules.listing.subjects import (
     split_subjects,
     warn_of_few,
 )
-from data_modules.reading.io import read_bytes
 
 _STAGES = {"fit": "train", "validate": "val", "test": "test"}
 
@@ -125,7 +124,7 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         self.test_subjects = test_subjects
         self._pairs = PairCutter(source, target, self.slices, registration)
         self._reader = SliceReader(self.root, image_size, (percentiles[0], percentiles[1]))
-        self._digests: dict[str, str] = {}
+        self._digests = FileDigests(self.root)
         self._subjects: dict[str, Split] = {}
 
     @classmethod
@@ -177,6 +176,8 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
             found = self._usable([self.target, self.source])
         targets, sources = found.scans[self.target], found.scans.get(self.source, [])
         subjects = self._split(found)
+        if stage == "test" and self.test_split == "all":
+            subjects = {scan.subject: "test" for scan in targets}
         splits = self._by_split(targets, subjects)
         problems: list[Problem] = []
         if stage == "predict":
@@ -189,7 +190,7 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
             raise self._nothing(stage, wanted[0], targets)
         self._read(item for name in wanted for item in splits[name])
         if stage != "predict":
-            assert_disjoint(self._contents(splits), "identical files")
+            assert_disjoint(self._digests.of_splits(splits), "identical files")
         return InspectedSlices(splits, wanted, subjects)
 
     def datasets_of(self, found: InspectedSlices, stage: str) -> dict[str, SliceDataset]:
@@ -268,15 +269,14 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         augmentation = self.augmentation if split == "train" else None
         return SliceDataset(items, stacks, in_channels=self.in_channels, augmentation=augmentation)
 
-    def _contents(self, splits: dict[str, list[SliceItem]]) -> dict[str, dict[str, str]]:
-        """The hash of each file of each split."""
-        paths = {
-            name: {cut.scan.path for item in items for cut in item.cuts.values()}
-            for name, items in splits.items()
-        }
-        for path in set().union(*paths.values()) - self._digests.keys():
-            self._digests[path] = hashlib.sha256(read_bytes(self.root / path)).hexdigest()
-        return {name: {p: self._digests[p] for p in sorted(own)} for name, own in paths.items()}
+    def digests_of(self, item: SliceItem) -> tuple[str, ...]:
+        """SHA-256 of each file that a slice is cut from."""
+        return self._digests.of_item(item)
+
+    @classmethod
+    def has_official_names(cls, paths: Iterable[str]) -> bool:
+        """Whether all are of official subjects."""
+        return all(cls.names().subject.match(PurePosixPath(path).name) for path in paths)
 
     def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
         """Training slices (C, S, S) in [-1, 1] without augmentation, in a fixed order.
@@ -292,6 +292,8 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         modality = self.source if domain == "source" else self.target
         train = {subject for subject, split in self._subjects.items() if split == "train"}
         items = self._whole(self._usable([modality]).scans[modality], train)
+        if not train and self.test_split == "all":  # a folder that was held out whole
+            return iter(())
         if not items:
             raise DataError(
                 f"{self.root}: none of the {len(train)} training subjects has a {modality} file, "
@@ -323,7 +325,7 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         readable = [scan for scan in scans[self.target] if scan.path not in bad]
         problems += [
             Problem("leak", second, f"is in another split than {first}, of the same content")
-            for first, second in leaks(self._contents(self._by_split(readable, subjects)))
+            for first, second in leaks(self._digests.of_splits(self._by_split(readable, subjects)))
         ]
         for line in self._pairs.notes(matched):
             note(line)

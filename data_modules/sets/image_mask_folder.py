@@ -4,11 +4,11 @@ Layout and traps: docs/data/image_mask_folder.md.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from data_modules.errors import DataError
-from data_modules.kinds.base import PredictSplit
+from data_modules.kinds.base import Named, PredictSplit
 from data_modules.kinds.masks import ImageMaskDataModule
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.files import find_files
@@ -55,6 +55,16 @@ class ImageMaskFolderDataModule(ImageMaskDataModule):
         self.masks = masks
         self.mask_suffix = mask_suffix
         self.group_of = _grouping(group_regex)
+        self._grouped = group_regex is not None
+
+    @classmethod
+    def has_official_names(cls, paths: Iterable[str]) -> bool:
+        """Never: two folders may both hold `case01.png`."""
+        return False
+
+    def group_of_item(self, item: Named) -> str | None:
+        """The patient; without `group_regex` the name alone, which another folder may have too."""
+        return item.group if self._grouped else None
 
     def listing(self, exclusion: Exclusion) -> Listing:
         """Lists the two folders.

@@ -17,6 +17,7 @@ from lightning_app.process import Launch
 from lightning_app.record import read_record
 from lightning_app.resume import differences
 from lightning_app.run_directory import is_run_directory
+from lightning_app.seen import marked_name
 from lightning_app.table.plan import LACKING, Job
 from meddiff.core.checkpoint import read_checkpoint
 
@@ -168,6 +169,12 @@ def read_figures(test_run: Path, metrics: Sequence[str]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for metric in metrics:
         values = [line[metric] for line in lines if line.get(metric)]
+        seen = marked_name(metric)
+        if not values and any(line.get(seen) for line in lines):
+            raise JobError(
+                f"the test measured {seen}, on images that were trained on, and no {metric}; leave "
+                "out allow_seen"
+            )
         if not values:
             raise JobError(f"the test measured no {metric}")
         figures[metric] = float(values[-1])

@@ -129,7 +129,10 @@ def _remarks(plan: Plan, number: int, done: dict[str, Record]) -> list[str]:
     records = [done[job] for (row, _, _), job in plan.cells.items() if row == number]
     lacking = {record.get("settings", {}).get(LACKING) for record in records} - {None}
     names = sorted(str(name).replace("imagenet", "ImageNet") for name in lacking)
-    return [f"no {name} weights here, started from random ones" for name in names]
+    remarks = [f"no {name} weights here, started from random ones" for name in names]
+    if any(record.get("seen") == "unknown" for record in records):
+        remarks.append("whether the weights had seen the test images is not known")
+    return remarks
 
 
 def _cell(plan: Plan, number: int, column: str, done: dict[str, Record]) -> Cell:

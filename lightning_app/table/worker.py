@@ -16,7 +16,7 @@ from types import FrameType
 
 import torch
 
-from lightning_app.record import git_state
+from lightning_app.record import git_state, read_record
 from lightning_app.table.plan import ROOT, Job, Plan
 from lightning_app.table.records import (
     JobError,
@@ -154,6 +154,7 @@ class Worker:
             test_run = newest_run(root, "test")
             result["test_run"] = test_run.relative_to(self._out).as_posix()
             result["figures"] = read_figures(test_run, job.metrics)
+            result["seen"] = read_record(test_run).get("seen")
         return result
 
     def _fitted(self, job: Job, log: Path) -> Path:
