@@ -17,6 +17,7 @@ from data_modules.errors import DataError
 from data_modules.kinds.augmentation import Augmentation
 from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
 from data_modules.listing.items import Problem
+from data_modules.reading.options import Orientation, Reading
 
 PredictSplit: TypeAlias = Literal["train", "val", "test", "all"]
 
@@ -62,6 +63,8 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         predict_split: What `predict` goes over.
         drop_last: Whether what does not fill an optimiser step is left out of a training epoch;
             fine-tuning on a handful of images keeps it (docs/papers/hybrid.md 2c-12).
+        orientation: `stored` takes the pixels of pictures as they lie in the file, `upright` turns
+            them as the file's orientation tag (EXIF or TIFF) says, images and masks alike.
 
     Raises:
         DataError: If an argument is wrong.
@@ -94,6 +97,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         exclude_file: str | None = None,
         predict_split: PredictSplit = "test",
         drop_last: bool = True,
+        orientation: Orientation = "stored",
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
@@ -103,6 +107,9 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
             raise DataError(
                 f"data.init_args.predict_split: {predict_split} given, expected {names}."
             )
+        if orientation not in get_args(Orientation):
+            names = ", ".join(get_args(Orientation))
+            raise DataError(f"data.init_args.orientation: {orientation} given, expected {names}.")
         check_positive(image_size=image_size, batch_size=batch_size)
         self.root = Path(root if root is not None else f"data/{self.short_name}").expanduser()
         self.image_size = image_size
@@ -115,6 +122,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         self.exclude_file = exclude_file
         self.predict_split = predict_split
         self.drop_last = drop_last
+        self.reading = Reading(orientation)
         self.augmentation = Augmentation(augment, seed) if augment else None
         self._splits: Mapping[str, Sequence[Named]] = {}
         self._datasets: dict[str, DatasetT] = {}

@@ -22,8 +22,8 @@ _LIBJPEG = "pylibjpeg pylibjpeg-libjpeg"
 _OPENJPEG = "pylibjpeg pylibjpeg-openjpeg"
 
 
-def read_dicom(path: Path, data: bytes) -> npt.NDArray[np.float32]:
-    """Reads one single-frame DICOM image.
+def read_dicom(path: Path, data: bytes, *, frame: int | None = None) -> npt.NDArray[np.float32]:
+    """Reads one frame of a DICOM image.
 
     Greyscale: a window or VOI table (the first, if there are several) sets black and white; without
     one, the darkest and brightest pixel of the image do. Colour: the range of the stored bits.
@@ -31,6 +31,7 @@ def read_dicom(path: Path, data: bytes) -> npt.NDArray[np.float32]:
     Args:
         path: Named in errors.
         data: The bytes of the file.
+        frame: Which one, from 0; None refuses a file with several.
 
     Returns:
         (H, W, C) in [0, 255], not rounded; C is 1 or 3.
@@ -42,13 +43,17 @@ def read_dicom(path: Path, data: bytes) -> npt.NDArray[np.float32]:
     try:
         dataset = pydicom.dcmread(io.BytesIO(data))
         frames = int(dataset.get("NumberOfFrames", 1) or 1)
-        if frames > 1:
-            raise CorruptImageError(path, f"holds {frames} frames; export one frame a file")
+        if frame is None and frames > 1:
+            text = f"holds {frames} frames; export one a file, or choose one: data.init_args.frame"
+            raise CorruptImageError(path, text)
+        if frame is not None and not 0 <= frame < frames:
+            text = f"holds {frames} frame(s), and data.init_args.frame is {frame}, from 0"
+            raise CorruptImageError(path, text)
         if "PixelData" not in dataset:
             raise CorruptImageError(path, "DICOM file without pixel data")
         _require_decoder(path, dataset)
         grey = dataset.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2")
-        return _grey(dataset) if grey else _colour(dataset)
+        return _grey(dataset, frame or 0) if grey else _colour(dataset, frame or 0)
     except DataError:
         raise
     except Exception as error:  # pydicom and its plug-ins raise of every kind
@@ -71,8 +76,8 @@ def _require_decoder(path: Path, dataset: Dataset) -> None:
         )
 
 
-def _grey(dataset: Dataset) -> npt.NDArray[np.float32]:
-    values = apply_modality_lut(pixel_array(dataset), dataset)
+def _grey(dataset: Dataset, frame: int) -> npt.NDArray[np.float32]:
+    values = apply_modality_lut(pixel_array(dataset, index=frame), dataset)
     values = apply_voi_lut(values, dataset, index=0).astype(np.float64)
     low, high = _range_after_luts(dataset, values)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
@@ -101,8 +106,8 @@ def _table_bits(table: Dataset) -> int:
     return int(table.LUTDescriptor[2])
 
 
-def _colour(dataset: Dataset) -> npt.NDArray[np.float32]:
-    values = pixel_array(dataset)  # pydicom turns YBR into RGB here
+def _colour(dataset: Dataset, frame: int) -> npt.NDArray[np.float32]:
+    values = pixel_array(dataset, index=frame)  # pydicom turns YBR into RGB here
     bits = int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         values = apply_color_lut(values, dataset)
