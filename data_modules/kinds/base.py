@@ -18,6 +18,7 @@ from data_modules.kinds.augmentation import Augmentation
 from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
 from data_modules.listing.items import Problem
 from data_modules.listing.traces import Trace
+from data_modules.reading.options import Orientation, Reading
 
 PredictSplit: TypeAlias = Literal["train", "val", "test", "all"]
 TestSplit: TypeAlias = Literal["test", "all"]
@@ -71,6 +72,8 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
             was held out whole.
         drop_last: Whether what does not fill an optimiser step is left out of a training epoch;
             fine-tuning on a handful of images keeps it (docs/papers/hybrid.md 2c-12).
+        orientation: `stored` takes the pixels of pictures as they lie in the file, `upright` turns
+            them as the file's orientation tag (EXIF or TIFF) says, images and masks alike.
 
     Raises:
         DataError: If an argument is wrong.
@@ -104,12 +107,14 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         predict_split: PredictSplit = "test",
         test_split: TestSplit = "test",
         drop_last: bool = True,
+        orientation: Orientation = "stored",
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
             raise DataError(f"data.init_args.in_channels: {in_channels} given, expected 1 or 3.")
         check_choice(PredictSplit, predict_split=predict_split)
         check_choice(TestSplit, test_split=test_split)
+        check_choice(Orientation, orientation=orientation)
         check_positive(image_size=image_size, batch_size=batch_size)
         self.root = Path(root if root is not None else f"data/{self.short_name}").expanduser()
         self.image_size = image_size
@@ -123,6 +128,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         self.predict_split = predict_split
         self.test_split = test_split
         self.drop_last = drop_last
+        self.reading = Reading(orientation)
         self.augmentation = Augmentation(augment, seed) if augment else None
         self._splits: Mapping[str, Sequence[Named]] = {}
         self._datasets: dict[str, DatasetT] = {}

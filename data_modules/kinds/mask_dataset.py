@@ -16,6 +16,7 @@ from data_modules.kinds.transforms import resize_image, resize_mask, to_channels
 from data_modules.listing.items import Item
 from data_modules.reading.formats import ImageArray, Mask
 from data_modules.reading.io import read_image, read_mask
+from data_modules.reading.options import AS_STORED, Reading
 
 Preprocess: TypeAlias = Callable[[ImageArray, Mask | None], tuple[ImageArray, Mask | None]]
 """Takes and gives an image (H, W, 1 or 3) as decoded and its mask (H, W), where there is one."""
@@ -32,6 +33,7 @@ class ImageMaskDataset(Dataset[Batch]):
         image_size: Height and width after resizing.
         in_channels: 1 or 3.
         with_masks: Whether masks are read; every item must have one then.
+        reading: How files are read.
         binary_masks: Whether 255 in a mask is class 1; else it means ignore.
         deep: Whether an image has more than 8 bits, or gets them from `preprocess`.
         preprocess: Changes an image, and with it its mask, in the size that the files have.
@@ -47,6 +49,7 @@ class ImageMaskDataset(Dataset[Batch]):
         image_size: int,
         in_channels: int,
         with_masks: bool,
+        reading: Reading = AS_STORED,
         binary_masks: bool = False,
         deep: bool = False,
         preprocess: Preprocess | None = None,
@@ -58,6 +61,7 @@ class ImageMaskDataset(Dataset[Batch]):
         self.image_size = image_size
         self.in_channels = in_channels
         self.with_masks = with_masks
+        self.reading = reading
         self.binary_masks = binary_masks
         self.preprocess = preprocess
         self.augmentation = augmentation
@@ -99,7 +103,7 @@ class ImageMaskDataset(Dataset[Batch]):
         if held is not None:
             return held
         item = self.items[index]
-        decoded = read_image(self.root / item.image)
+        decoded = read_image(self.root / item.image, reading=self.reading)
         mask = self._paint(item) if self.with_masks else None
         if self.preprocess is not None:
             decoded, mask = self.preprocess(decoded, mask)
@@ -112,7 +116,7 @@ class ImageMaskDataset(Dataset[Batch]):
     def _paint(self, item: Item) -> Mask | None:
         painted: Mask | None = None
         for part in item.masks:
-            values = read_mask(self.root / part.path)
+            values = read_mask(self.root / part.path, reading=self.reading)
             if part.label is None:
                 painted = ((values == 255) if self.binary_masks else values).astype(np.uint8)
                 continue

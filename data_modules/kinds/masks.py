@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -66,6 +66,8 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             not used (docs/papers/hybrid.md 2c-8). None: by the fractions.
         num_val_samples: Keeps so many of the validation images. None: all.
         num_test_samples: Keeps so many of the test images. None: all.
+        frame: Which frame is read of DICOM images that hold several, from 1. None: such files are
+            refused.
         **kwargs: As `DataModule`.
     """
 
@@ -81,6 +83,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         num_train_samples: int | None = None,
         num_val_samples: int | None = None,
         num_test_samples: int | None = None,
+        frame: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root=root, **kwargs)
@@ -93,7 +96,9 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             num_train_samples=num_train_samples,
             num_val_samples=num_val_samples,
             num_test_samples=num_test_samples,
+            frame=frame,
         )
+        self.reading = replace(self.reading, frame=frame)
         self.num_classes = num_classes
         self.test_fraction = test_fraction
         self.cache = cache
@@ -214,7 +219,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             Records of the readable files, and what is unpaired or cannot be used.
         """
         items = [item for part in parts for item in part.items]
-        records, unreadable = verify(self.root, files_of(items, masks))
+        records, unreadable = verify(self.root, files_of(items, masks), self.reading)
         if not masks:
             return records, unreadable
         unfit = mask_problems(
@@ -223,6 +228,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             records,
             num_classes=self.num_classes,
             size_free=self.mask_size_free,
+            orientation=self.reading.orientation,
         )
         return records, [p for part in parts for p in part.problems] + unreadable + unfit
 
@@ -246,6 +252,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
                 image_size=self.image_size,
                 in_channels=self.in_channels,
                 with_masks=bool(items) and all(_has_masks(item, records) for item in items),
+                reading=self.reading,
                 binary_masks=binary,
                 deep=deep,
                 preprocess=preprocess,

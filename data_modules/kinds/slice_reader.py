@@ -20,6 +20,7 @@ from data_modules.listing.items import Problem
 from data_modules.listing.modalities import Scan
 from data_modules.reading.io import read_bytes, read_image
 from data_modules.reading.nifti import files_of
+from data_modules.reading.options import AS_STORED, Reading
 from data_modules.reading.registration import register_rigid
 from data_modules.reading.user_cache import cache_folder, keep
 from data_modules.reading.volumes import (
@@ -47,11 +48,13 @@ class SliceReader:
         root: Paths are relative to it.
         image_size: Height and width of the slices.
         percentiles: Of the clip, from 0 to 100.
+        reading: How pictures are read.
     """
 
     root: Path
     image_size: int
     percentiles: tuple[float, float]
+    reading: Reading = AS_STORED
     _known: dict[Cut, Stack] = field(default_factory=dict)
 
     def read(self, items: Iterable[SliceItem]) -> tuple[dict[Cut, Stack], list[Problem]]:
@@ -93,7 +96,7 @@ class SliceReader:
         return stack
 
     def _single(self, path: Path, scan: Scan) -> Stack:
-        plane, spacing = _read_single(path, scan)
+        plane, spacing = _read_single(path, scan, self.reading)
         if path.suffix.lower() != ".png":
             plane = _scaled(plane, *self._range(plane))
         return self._stack([plane], spacing, lambda _: "the slice")
@@ -150,13 +153,13 @@ class SliceReader:
         return cache_folder() / "slices" / f"{key}.npz"
 
 
-def _read_single(path: Path, scan: Scan) -> tuple[Plane, Spacing]:
+def _read_single(path: Path, scan: Scan, reading: Reading) -> tuple[Plane, Spacing]:
     """A plane in its own units, or in [0, 1] for pictures."""
     if scan.grid is not None:
         return axial_plane(read_volume(path), scan.grid, None)
     if path.suffix.lower() == ".npz":
         return _read_npz(path), (1.0, 1.0)
-    picture = read_image(path)
+    picture = read_image(path, reading=reading)
     if any(not np.array_equal(picture[..., 0], picture[..., k]) for k in range(picture.shape[-1])):
         raise CorruptImageError(path, "is a colour image; MR slices are grey: save one channel")
     top = 255 if picture.dtype == np.uint8 else 65535

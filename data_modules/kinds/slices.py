@@ -123,7 +123,8 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         self.slices = tuple(slices)
         self.test_subjects = test_subjects
         self._pairs = PairCutter(source, target, self.slices, registration)
-        self._reader = SliceReader(self.root, image_size, (percentiles[0], percentiles[1]))
+        clip = (percentiles[0], percentiles[1])
+        self._reader = SliceReader(self.root, image_size, clip, self.reading)
         self._digests = FileDigests(self.root)
         self._subjects: dict[str, Split] = {}
 

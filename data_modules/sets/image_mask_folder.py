@@ -36,8 +36,8 @@ class ImageMaskFolderDataModule(ImageMaskDataModule):
     short_name: ClassVar[str] = "image_mask_folder"
     title: ClassVar[str] = "your own images and masks in two folders"
     origin: ClassVar[str] = (
-        "Your own data: images/ with png, jpg, bmp, tiff or DICOM files, and masks/ with a png of "
-        "the same name for each (0 and 255, or class ids)."
+        "Your own data: images/ with png, jpg, bmp, tiff, gif or DICOM files, and masks/ with a "
+        "png of the same name for each (0 and 255, or class ids)."
     )
 
     def __init__(
@@ -81,8 +81,8 @@ class ImageMaskFolderDataModule(ImageMaskDataModule):
             )
         if not find_files(self.root, self.images):
             raise DataError(
-                f"data.init_args.images: {self.root / self.images} holds no png, jpg, bmp, tiff or "
-                f"DICOM file.\n{self.advice()}"
+                f"data.init_args.images: {self.root / self.images} holds no png, jpg, bmp, tiff, "
+                f"gif or DICOM file.\n{self.advice()}"
             )
         return Listing(
             pair_folders(
