@@ -12,3 +12,5 @@ Mask: TypeAlias = npt.NDArray[np.uint8]
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 IMAGE_SUFFIXES = DICOM_SUFFIXES | {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+IMAGE_KINDS = "png, jpg, bmp, tiff or DICOM"
+"""The same in words, for messages."""

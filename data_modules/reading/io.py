@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from data_modules.errors import CorruptImageError
 from data_modules.reading.formats import DICOM_SUFFIXES, ImageArray
+from data_modules.reading.pointers import unfetched
 
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS_PER_SAMPLE = 258
@@ -25,7 +26,7 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        CorruptImageError: If it cannot be read or is empty.
+        CorruptImageError: If it cannot be read, is empty, or only points to its content.
     """
     try:
         data = path.read_bytes()
@@ -33,6 +34,8 @@ def read_bytes(path: Path) -> bytes:
         raise CorruptImageError(path, f"cannot be read ({error.strerror})") from error
     if not data:
         raise CorruptImageError(path, "is empty (0 bytes)")
+    if reason := unfetched(data):
+        raise CorruptImageError(path, reason)
     return data
 
 
