@@ -10,12 +10,14 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
 from data_modules.batch import Batch
 from data_modules.errors import DataError
 from data_modules.kinds.augmentation import Augmentation
 from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
+from data_modules.listing.files import names_in
 from data_modules.listing.items import Problem
 from data_modules.listing.traces import Trace
 from data_modules.reading.options import Orientation, Reading
@@ -133,6 +135,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         self._splits: Mapping[str, Sequence[Named]] = {}
         self._datasets: dict[str, DatasetT] = {}
         self._prepared: tuple[object, InspectedT] | None = None
+        self._told: set[str] = set()
 
     @classmethod
     @abstractmethod
@@ -203,12 +206,24 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         public = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "trainer"}
         return os.getpid(), stage, repr(public)  # as text: a list may be changed in its place
 
+    def tell(self, lines: Iterable[str]) -> None:
+        """Says what is worth knowing and no problem, each line once."""
+        for line in dict.fromkeys(lines):
+            if line not in self._told:
+                rank_zero_info(f"{self.short_name}: {line}")
+                self._told.add(line)
+
     def require_root(self) -> None:
-        """Raises DataError if the root is no folder."""
-        if not self.root.is_dir():
+        """Raises DataError if the root is no folder that can be opened."""
+        try:
+            if self.root.is_dir():
+                os.listdir(self.root / ".")
+                return
+        except OSError as error:
             raise DataError(
-                f"data.init_args.root: there is no folder {self.root}.\n{self.advice()}"
-            )
+                f"data.init_args.root: {self.root} cannot be opened ({error.strerror})."
+            ) from error
+        raise DataError(f"data.init_args.root: there is no folder {self.root}.\n{self.advice()}")
 
     def wrong_layout(self, needed: str) -> DataError:
         """The error that the root, which is there, does not hold the data set.
@@ -216,7 +231,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         Args:
             needed: What the data module looks for in it.
         """
-        there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
+        there = [name for name in names_in(self.root) if not name.startswith(".")][:5]
         holds = ", ".join(there) or "nothing"
         return DataError(
             f"data.init_args.root: {self.root} holds {holds}.\n{needed}.\n{self.advice()}"

@@ -15,6 +15,7 @@ from data_modules.errors import DataError
 from data_modules.kinds.mask_dataset import Preprocess
 from data_modules.kinds.masks import ImageMaskDataModule
 from data_modules.kinds.transforms import to_channels
+from data_modules.listing.files import names_in
 from data_modules.reading.formats import ImageArray, Mask
 
 _GAMMA = 0.5
@@ -134,7 +135,7 @@ class ChestDataModule(ImageMaskDataModule):
         found = self._top_level(self.root)
         if found is not None:
             return found
-        there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
+        there = [name for name in names_in(self.root) if not name.startswith(".")][:5]
         hint = f"expected {' or '.join(f'{name}/{self.images}/' for name in self.folders)} in it"
         if self.root.resolve().name in self.folders:
             hint += f": give the folder above, {self.root.parent}"

@@ -27,11 +27,13 @@ from data_modules.listing.inspection import (
     whole_test,
 )
 from data_modules.listing.items import Item, Listing, Part, Problem
+from data_modules.listing.left_out import notes_of
 from data_modules.listing.mask_problems import foreground_is_255, mask_problems, mask_values
 from data_modules.listing.records import Records
 from data_modules.listing.split_problems import split_problems
 from data_modules.listing.splits import SplitPlan
 from data_modules.listing.verify import files_of, verify
+from data_modules.reading.formats import IMAGE_KINDS
 
 _SHARE_OF_MEMORY = 0.5  # of the free memory that `cache: auto` takes at most
 
@@ -143,10 +145,26 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         exclusion = Exclusion(self.exclude_file)
         listing = self.listing(exclusion)
         exclusion.require_all_used()
+        if not any(part.items or part.met.problems for part in listing.parts):
+            raise self._nothing(listing)
         own_test = self.test_fraction > 0 or self.num_train_samples is not None
         if listing.test is not None and not listing.test.labelled and own_test:
             listing.test = None  # no masks to test on, and the user wants others
         return listing
+
+    def _nothing(self, listing: Listing) -> DataError:
+        """The error that no image is listed."""
+        folders = [f"{part.folder}/" for part in listing.parts if part.folder]
+        where = f"{' and '.join(folders)} in " if folders else ""
+        excluded = "" if self.exclude_file is None else f" that {self.exclude_file} does not list"
+        return DataError(
+            f"data.init_args.root: {where}{self.root} holds no {IMAGE_KINDS} file{excluded}.\n"
+            + "".join(f"{note}.\n" for note in self._notes(listing))
+            + self.advice()
+        )
+
+    def _notes(self, listing: Listing) -> list[str]:
+        return notes_of(self.root, (part.met for part in listing.parts))
 
     def split_plan(self, listing: Listing) -> SplitPlan:
         """How the images are shared out; an official set takes the place of its fraction."""
@@ -168,6 +186,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             DataError: If something is unpaired or cannot be used; lists it.
         """
         listing = self.list_files()
+        self.tell(self._notes(listing))
         plan = self.split_plan(listing)
         whole = stage == "test" and self.test_split == "all"
         parts = (
@@ -202,13 +221,20 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         """Reads every file and lists all that is wrong.
 
         Args:
-            note: Not called: what is no problem is nothing here.
+            note: Gets which files are left out.
         """
         try:
             listing = self.list_files()
         except DataError as error:
             return [Problem("missing", str(self.root), str(error))]
+        for line in self._notes(listing):
+            note(line)
         records, problems = self._read(listing.parts, masks=True)
+        problems += [
+            Problem("missing", f"{part.folder}/", f"holds no {IMAGE_KINDS} file that is read")
+            for part in listing.parts
+            if part.folder and not part.items
+        ]
         plan = self.split_plan(listing)
         return problems + split_problems(self.root, listing, records, plan)
 
@@ -221,7 +247,8 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         items = [item for part in parts for item in part.items]
         records, unreadable = verify(self.root, files_of(items, masks), self.reading)
         if not masks:
-            return records, unreadable
+            met = dict.fromkeys(p for part in parts for p in part.met.problems)
+            return records, [*met, *unreadable]
         unfit = mask_problems(
             self.root,
             items,
@@ -230,7 +257,8 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             size_free=self.mask_size_free,
             orientation=self.reading.orientation,
         )
-        return records, [p for part in parts for p in part.problems] + unreadable + unfit
+        unpaired = dict.fromkeys(p for part in parts for p in part.problems)
+        return records, [*unpaired, *unreadable, *unfit]
 
     def datasets_of(self, found: InspectedMasks, stage: str) -> dict[str, ImageMaskDataset]:
         """The torch data set of each split."""

@@ -19,7 +19,7 @@ from data_modules.kinds.slice_pairs import PairCutter, match_scans, unequal_slic
 from data_modules.kinds.slice_reader import SliceReader
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import raise_problems
-from data_modules.listing.items import Problem
+from data_modules.listing.items import Findings, Problem
 from data_modules.listing.modalities import (
     MODALITIES,
     Modality,
@@ -37,6 +37,7 @@ from data_modules.listing.subjects import (
     split_subjects,
     warn_of_few,
 )
+from data_modules.names import comparable
 
 _STAGES = {"fit": "train", "validate": "val", "test": "test"}
 
@@ -121,7 +122,7 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         self.num_train_subjects = num_train_subjects
         self.num_test_subjects = num_test_subjects
         self.slices = tuple(slices)
-        self.test_subjects = test_subjects
+        self.test_subjects = test_subjects and [comparable(name) for name in test_subjects]
         self._pairs = PairCutter(source, target, self.slices, registration)
         clip = (percentiles[0], percentiles[1])
         self._reader = SliceReader(self.root, image_size, clip, self.reading)
@@ -155,14 +156,15 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
             DataError: If the root or all files are missing, or a listed name matches nothing.
         """
         self.require_root()
-        files = find_modalities(self.root, self.names())
-        if not files:
+        met = Findings()
+        files = find_modalities(self.root, self.names(), met)
+        if not any(files.values()) and not met.problems:
             above = self.root.resolve().parent
             one_of_them = self.root.resolve().name in MODALITIES
             hint = f": give the folder above, {above}" if one_of_them else ""
             raise self.wrong_layout(self.needed + hint)
         exclusion = Exclusion(self.exclude_file)
-        return list_scans(self.root, files, modalities, self.names(), exclusion)
+        return list_scans(self.root, files, modalities, self.names(), exclusion, met)
 
     def inspect(self, stage: str) -> InspectedSlices:
         """Reads the slices that a stage needs, and splits them.
@@ -203,6 +205,7 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
 
     def _usable(self, modalities: Sequence[Modality]) -> ScanListing:
         found = self.list_files(modalities)
+        self.tell(found.notes)
         raise_problems(found.problems, self.short_name, self.root)
         return found
 
@@ -314,6 +317,8 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
             subjects = self._split(found)
         except DataError as error:
             return [Problem("missing", str(self.root), str(error))]
+        for line in found.notes:
+            note(line)
         scans = found.scans
         everyone = {scan.subject for own in scans.values() for scan in own}
         whole = {modality: self._whole(own, everyone) for modality, own in scans.items()}
@@ -322,6 +327,9 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         items, apart = self._pairs.items(matched.pairs)
         bad = {problem.path for problem in problems}
         problems += found.problems + [problem for problem in apart if problem.path not in bad]
+        if not everyone:
+            text = f"no file of {self.target} or {self.source} is read"
+            problems.append(Problem("missing", str(self.root), text))
         problems += unequal_slices(items, stacks)
         readable = [scan for scan in scans[self.target] if scan.path not in bad]
         problems += [
