@@ -42,6 +42,12 @@ class SliceItem:
     cuts: Mapping[Key, Cut]
     row: int = 0
 
+    @property
+    def source(self) -> tuple[str, int | None]:
+        """The file that names it, and the axial plane of it; None of a single slice."""
+        cut = next(iter(self.cuts.values()))
+        return cut.scan.path, cut.indices[self.row] if cut.indices else None
+
 
 @dataclass(frozen=True)
 class Stack:

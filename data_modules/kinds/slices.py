@@ -17,6 +17,7 @@ from data_modules.kinds.slice_cuts import SliceItem, items_of, whole_cut
 from data_modules.kinds.slice_dataset import SliceDataset
 from data_modules.kinds.slice_pairs import PairCutter, match_scans, unequal_slices
 from data_modules.kinds.slice_reader import SliceReader
+from data_modules.kinds.slice_volumes import WritesVolumes
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import raise_problems
 from data_modules.listing.items import Problem
@@ -57,7 +58,7 @@ class InspectedSlices:
     subjects: dict[str, Split]
 
 
-class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
+class SliceDataModule(WritesVolumes, DataModule[InspectedSlices, SliceDataset]):
     """Axial slices of one MR modality to train on, and of two in pairs to measure a translation.
 
     `fit` reads the target modality alone, as `image`; `validate` and `test` give `source` and
@@ -266,7 +267,13 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         stacks, problems = self._reader.read(items)
         raise_problems(problems, self.short_name, self.root)
         augmentation = self.augmentation if split == "train" else None
-        return SliceDataset(items, stacks, in_channels=self.in_channels, augmentation=augmentation)
+        return SliceDataset(
+            items,
+            stacks,
+            in_channels=self.in_channels,
+            augmentation=augmentation,
+            placed=split == "predict",
+        )
 
     def _contents(self, splits: dict[str, list[SliceItem]]) -> dict[str, dict[str, str]]:
         """The hash of each file of each split."""

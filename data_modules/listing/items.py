@@ -61,6 +61,11 @@ class Item:
         return self.image
 
     @property
+    def source(self) -> tuple[str, int | None]:
+        """The file that the image is read from; it has no planes."""
+        return self.image, None
+
+    @property
     def labelled(self) -> bool:
         """Whether there is a mask."""
         return bool(self.masks)
