@@ -50,13 +50,12 @@ def predicted_items(trainer: Trainer) -> list[PredictedItem]:
         data.item_source("predict", i) if isinstance(data, NamesSources) else (paths[i], None)
         for i in items
     ]
-    writes = isinstance(data, WritesVolumes)
-    volumes = [data.item_volume("predict", i) if writes else None for i in items]
-    distinct = list(dict.fromkeys(volume for volume in volumes if volume is not None))
-    called = dict(zip(distinct, unique_stems(distinct), strict=True))
+    files = list(dict.fromkeys(file for file, _ in sources))
+    volumes = [file for file in files if isinstance(data, WritesVolumes) and data.is_volume(file)]
+    called = dict(zip(volumes, unique_stems(volumes), strict=True))
     return [
-        PredictedItem(name, *source, None if volume is None else called[volume])
-        for name, source, volume in zip(unique_stems(paths), sources, volumes, strict=True)
+        PredictedItem(name, file, plane, called.get(file))
+        for name, (file, plane) in zip(unique_stems(paths), sources, strict=True)
     ]
 
 

@@ -102,7 +102,7 @@ class Placed:
         if not isinstance(batch, Mapping):
             return cls(None, [])
         seen = batch.get("image", batch.get("source"))
-        size = tuple(seen.shape[-2:]) if isinstance(seen, Tensor) else None
+        size = (seen.shape[-2], seen.shape[-1]) if isinstance(seen, Tensor) else None
         keys = ("original_size", "original_box", "network_box")
         if size is None or not all(key in batch for key in keys):
             return cls(size, [])

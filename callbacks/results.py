@@ -106,7 +106,8 @@ def class_ids(mask: Tensor, classes: int | None, item: str) -> Pixels:
             f"{item}: the mask holds {lowest} to {highest}; expected class ids from 0 to {last}"
         )
     deep = highest > 255 or (classes is not None and classes > 256)
-    return mask.numpy().astype(np.uint16 if deep else np.uint8)
+    ids: npt.NDArray[np.integer] = mask.numpy()
+    return ids.astype(np.uint16) if deep else ids.astype(np.uint8)
 
 
 def mask_pixels(ids: Pixels, classes: int | None) -> Pixels:

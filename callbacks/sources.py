@@ -29,8 +29,8 @@ class NamesSources(Protocol):
 class WritesVolumes(Protocol):
     """A data module that puts planes together to volumes."""
 
-    def item_volume(self, split: str, index: int) -> str | None:
-        """Returns the volume that an item is a plane of, relative to the data root."""
+    def is_volume(self, source: str) -> bool:
+        """Returns whether a file, relative to the data root, is one whose planes items are."""
         ...
 
     def write_volume(

@@ -1,21 +1,12 @@
 """Where in a file's own image lies what the network gets of it."""
 
 from dataclasses import dataclass
-from typing import TypedDict
 
 import torch
-from torch import Tensor
 
+from data_modules.batch import Batch
 from data_modules.kinds.transforms import PixelBox
 from data_modules.reading.volumes import Spacing, square_window
-
-
-class PlacementItem(TypedDict):
-    """A placement as an item of a batch has it; see `data_modules.batch.Batch`."""
-
-    original_size: Tensor
-    original_box: Tensor
-    network_box: Tensor
 
 
 @dataclass(frozen=True)
@@ -38,13 +29,15 @@ class Placement:
         return cls(original, box or (0, 0, *original), (0, 0, size, size))
 
     @classmethod
-    def padded(cls, original: tuple[int, int], spacing: Spacing, size: int) -> "Placement":
+    def padded(cls, shape: tuple[int, ...], spacing: Spacing, size: int) -> "Placement":
         """A whole plane in the middle of a square of `size`, as `to_square` lays it."""
-        return cls(original, (0, 0, *original), square_window(original, spacing, size))
+        rows, columns = shape
+        whole = (0, 0, rows, columns)
+        return cls((rows, columns), whole, square_window(shape, spacing, size))
 
-    def as_item(self) -> PlacementItem:
+    def as_item(self) -> Batch:
         """What an item of a batch has of it."""
-        return PlacementItem(
+        return Batch(
             original_size=torch.tensor(self.original),
             original_box=torch.tensor(self.box),
             network_box=torch.tensor(self.inner),

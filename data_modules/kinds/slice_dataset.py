@@ -1,7 +1,7 @@
 """Slices of MR scans as a torch data set."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -56,9 +56,9 @@ class SliceDataset(Dataset[Batch]):
             key: Its index, or (index, epoch): the epoch only enters the augmentation.
         """
         index, epoch = key if isinstance(key, tuple) else (key, 0)
-        batch = {"index": torch.tensor(index)}
+        batch: dict[str, Any] = {"index": torch.tensor(index)}
         if self._places:
-            batch |= self._places[index].as_item()
+            batch.update(self._places[index].as_item())
         for name, plane in self._planes[index].items():
             image = np.repeat(plane[..., None], self.in_channels, axis=-1)
             if self.augmentation is not None:

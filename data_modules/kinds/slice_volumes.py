@@ -1,14 +1,14 @@
 """What was made of the planes of a volume, as a volume on the grid of its source."""
 
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from data_modules.kinds.slice_cuts import SliceItem
+from data_modules.listing.scan_names import is_nifti
 from data_modules.reading.volumes import axial_plane, read_grid, turn_of
 
 _TEXTS = ("descrip", "aux_file", "db_name", "data_type", "intent_name")  # may name a person
@@ -22,18 +22,10 @@ class WritesVolumes:
     """
 
     root: Path
-    _splits: Mapping[str, Sequence[SliceItem]]
 
-    def item_volume(self, split: str, index: int) -> str | None:
-        """The volume that an item is a plane of, relative to the root; None of a picture.
-
-        Args:
-            split: `train`, `val`, `test` or `predict`.
-            index: As in the batch.
-        """
-        item = self._splits[split][index]
-        scan = next(iter(item.cuts.values())).scan
-        return None if scan.grid is None else scan.path
+    def is_volume(self, source: str) -> bool:
+        """Whether a file that items are of, relative to the root, has a grid: no picture has."""
+        return is_nifti(source)
 
     def write_volume(
         self, source: str, planes: Mapping[int | None, npt.NDArray[Any]], out: BinaryIO
@@ -41,8 +33,8 @@ class WritesVolumes:
         """Writes planes as a compressed NIfTI file with the grid of the volume they are of.
 
         Args:
-            source: As `item_volume` gives it.
-            planes: (rows, columns) as they are shown, by their place in the source (`item_source`).
+            source: The volume, relative to the root.
+            planes: (rows, columns) as they are shown, by their place in it (`item_source`).
             out: Where to write.
         """
         out.write(gzip.compress(volume_of(self.root / source, planes).to_bytes(), mtime=0))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -93,8 +94,9 @@ def test_a_config_fits_tests_and_predicts(
         if segments:
             assert size == Image.open(root / line["source"]).size
         else:
+            volume: Any
+            source: Any = nibabel.load(root / line["source"])
             (volume,) = (nibabel.load(folder / file) for file in line["volumes"])
-            source = nibabel.load(root / line["source"])
             assert volume.shape == source.shape
             assert np.array_equal(volume.affine, source.affine)
 
