@@ -39,6 +39,11 @@ class Named(Protocol):
         """What a split does not tear apart."""
         ...
 
+    @property
+    def source(self) -> tuple[str, int | None]:
+        """The file it is read from, relative to the root, and the plane of it, where it has any."""
+        ...
+
 
 class Inspected(Protocol):
     """What a data module found when it read the files of a stage."""
@@ -270,6 +275,19 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
             index: As in the batch.
         """
         return self._splits[split][index].path
+
+    def item_source(self, split: str, index: int) -> tuple[str, int | None]:
+        """The file that an item is read from, relative to the root, and its plane in that file.
+
+        Args:
+            split: `train`, `val`, `test` or `predict`.
+            index: As in the batch.
+
+        Returns:
+            Path, with forward slashes, and the axial plane from 0 upwards; None where the file is
+            one image.
+        """
+        return self._splits[split][index].source
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; what does not fill an optimiser step is left out of an epoch.

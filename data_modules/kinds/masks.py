@@ -14,7 +14,7 @@ from data_modules.batch import Batch
 from data_modules.errors import DataError
 from data_modules.kinds.base import DataModule, check_positive
 from data_modules.kinds.item_cache import ItemCache
-from data_modules.kinds.mask_dataset import ImageMaskDataset, Preprocess
+from data_modules.kinds.mask_dataset import Crop, ImageMaskDataset, Preprocess
 from data_modules.kinds.transforms import to_tensor
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import (
@@ -128,8 +128,15 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             return False
         return True
 
+    def cropping(self) -> Crop | None:
+        """What says which part of each image as decoded is taken, of its mask too; None: all of it.
+
+        As `preprocessing`, it is sent to worker processes.
+        """
+        return None
+
     def preprocessing(self) -> Preprocess | None:
-        """What changes each image as decoded, before channels and size; None: nothing.
+        """What changes the pixels of each image, cropped, before channels and size; None: nothing.
 
         It is sent to worker processes: a function of a module, or a `functools.partial` of one.
         """
@@ -283,9 +290,11 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
                 reading=self.reading,
                 binary_masks=binary,
                 deep=deep,
+                crop=self.cropping(),
                 preprocess=preprocess,
                 augmentation=self.augmentation if split == "train" else None,
                 cached=cached and split != "predict",
+                placed=split == "predict",
             )
             for split, items in splits.items()
         }

@@ -49,6 +49,12 @@ class SliceItem:
         """What a split does not tear apart: the subject."""
         return self.subject
 
+    @property
+    def source(self) -> tuple[str, int | None]:
+        """The file that names it, and the axial plane of it; None of a single slice."""
+        cut = next(iter(self.cuts.values()))
+        return cut.scan.path, cut.indices[self.row] if cut.indices else None
+
 
 @dataclass(frozen=True)
 class Stack:

@@ -17,6 +17,7 @@ from data_modules.kinds.slice_dataset import SliceDataset
 from data_modules.kinds.slice_digests import FileDigests
 from data_modules.kinds.slice_pairs import PairCutter, match_scans, unequal_slices
 from data_modules.kinds.slice_reader import SliceReader
+from data_modules.kinds.slice_volumes import WritesVolumes
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import raise_problems
 from data_modules.listing.items import Findings, Problem
@@ -57,7 +58,7 @@ class InspectedSlices:
     subjects: dict[str, Split]
 
 
-class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
+class SliceDataModule(WritesVolumes, DataModule[InspectedSlices, SliceDataset]):
     """Axial slices of one MR modality to train on, and of two in pairs to measure a translation.
 
     `fit` reads the target modality alone, as `image`; `validate` and `test` give `source` and
@@ -271,7 +272,13 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         stacks, problems = self._reader.read(items)
         raise_problems(problems, self.short_name, self.root)
         augmentation = self.augmentation if split == "train" else None
-        return SliceDataset(items, stacks, in_channels=self.in_channels, augmentation=augmentation)
+        return SliceDataset(
+            items,
+            stacks,
+            in_channels=self.in_channels,
+            augmentation=augmentation,
+            placed=split == "predict",
+        )
 
     def digests_of(self, item: SliceItem) -> tuple[str, ...]:
         """SHA-256 of each file that a slice is cut from."""

@@ -97,10 +97,15 @@ class HybridDiffusionModule(ADMModule, AdamWModule):
         self._log_loss("val", self.loss(batch, self.timesteps.fixed(index), noise), len(image))
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Masks for a batch of images; images (and masks) for a batch of bare indices."""
+        """Masks for a batch of images; images (and masks) for a batch of bare indices.
+
+        With masks of images come `logits`, here expected one-hot values, that they are the argmax
+        of.
+        """
         index = batch["index"]
         if "image" in batch:
-            return {"mask": self.segment(batch["image"]).argmax(1), "index": index}
+            logits = self.segment(batch["image"])
+            return {"mask": logits.argmax(1), "logits": logits, "index": index}
         generators = item_generators(self.hparams["seed"], index)
         return {**self.sample(len(index), generators), "index": index}
 
