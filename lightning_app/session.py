@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
+from callbacks import best_of
 from lightning_app.errors import describe
 from lightning_app.lock import RunLock
 from lightning_app.loggers import RunCSVLogger, new_wandb_id
@@ -106,11 +108,12 @@ class Session:
             "limits": limits,
             "checkpoint": None if checkpoint is None else str(checkpoint),
             "last_step": None,
+            "best": None,
             "wandb_id": earlier.pop("wandb_id", new_wandb_id()),
             "earlier_launches": [*launches, earlier] if earlier else [],
         }
         write_record(self.directory, self._record)
-        rank_zero_info(f"run directory: {_relative(self.directory)}")
+        rank_zero_info(f"run directory: {from_here(self.directory)}")
         return self.directory
 
     def note(self, **found: Any) -> None:
@@ -132,6 +135,7 @@ class Session:
         if self._lock is None or not self._record:
             return
         self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
+        self._record["best"] = self._best()
         if isinstance(error, Exception):
             self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
         write_record(self.directory, self._record)
@@ -139,10 +143,16 @@ class Session:
         if error is not None and not self.resumed and describe(error) and self._is_empty():
             # A mistake that was found before anything was done leaves no trace.
             shutil.rmtree(self.directory)
+            rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
 
     def _last_step(self) -> int | None:
         fitted = self.trainer is not None and self.subcommand == "fit"
         return self.trainer.global_step if fitted and self.trainer else None
+
+    def _best(self) -> dict[str, Any] | None:
+        fitted = self.trainer is not None and self.subcommand == "fit"
+        best = best_of(self.trainer) if fitted and self.trainer else None
+        return None if best is None else asdict(best)
 
     def _is_empty(self) -> bool:
         """Whether nothing but this class wrote into the run directory."""
@@ -197,6 +207,7 @@ def _finish_wandb(trainer: Trainer | None) -> None:
             logger.experiment.finish()
 
 
-def _relative(path: Path) -> str:
+def from_here(path: Path) -> str:
+    """A path as it is written in the working directory."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

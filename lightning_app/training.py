@@ -17,6 +17,7 @@ import callbacks
 import data_modules  # noqa: F401  (its classes can then be given by their short names)
 import meddiff  # noqa: F401  (likewise)
 from callbacks import AtomicCheckpointIO
+from lightning_app.closing import tell_end
 from lightning_app.config_files import LINKED, check_links, check_sections, read_given
 from lightning_app.errors import UsageError
 from lightning_app.import_path import append_working_directory
@@ -41,27 +42,11 @@ from lightning_app.resume import (
     last_checkpoint,
 )
 from lightning_app.run_directory import config_name, is_run_directory, newest_config_file
-from lightning_app.session import Session, SessionCallback
+from lightning_app.session import Session, SessionCallback, from_here
 from lightning_app.split_keeper import SplitKeeper
+from lightning_app.standing import STANDING, users_callbacks, without_arguments
 from lightning_app.trainer_settings import as_list, fitted_settings
 from meddiff.core.checkpoint import check_identity, find_checkpoint, read_checkpoint
-
-# Their order is the order in which they are called: metrics are logged before `best` looks at
-# them, a broken state is found before it is saved, and `last` holds the count of `early_stopping`.
-STANDING = {
-    "performance": "Performance",
-    "ema": "EMACallback",
-    "guard": "NonFiniteGuard",
-    "metrics": "SegmentationMetrics",
-    "translation": "TranslationMetrics",
-    "samples": "SampleGrid",
-    "predictions": "PredictionWriter",
-    "throughput": "Throughput",
-    "early_stopping": "EarlyStopping",
-    "best": "BestCheckpoint",
-    "last": "LastCheckpoint",
-    "preemption": "Preemption",
-}
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -103,7 +88,7 @@ class MedDiffCLI(LightningCLI):
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={"enable_model_summary": False},
+            trainer_defaults={"enable_model_summary": False, "callbacks": without_arguments()},
             parser_class=MedDiffParser,
             args=args,
             auto_configure_optimizers=False,
@@ -289,13 +274,15 @@ class MedDiffCLI(LightningCLI):
         loggers = make_loggers(
             directory, config.tensorboard, config.wandb, self._session.wandb_id, step
         )
+        watching, bar = users_callbacks(trainer)
         settings = {
             "default_root_dir": str(directory),
             **fitted_settings(self.model, trainer, tell=self.subcommand == "fit"),
             "logger": [*loggers, *as_list(trainer.get("logger"), Logger)],
             "plugins": [*as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
+            "enable_progress_bar": bar,
             "callbacks": [
-                *as_list(trainer.get("callbacks"), object),
+                *watching,
                 GivenLearningRate(),
                 SplitKeeper(
                     self._session,
@@ -320,6 +307,10 @@ class MedDiffCLI(LightningCLI):
                 raise UsageError(
                     "several devices: start the run with `python -m lightning_app`, not from Python"
                 )
+
+    def after_fit(self) -> None:
+        """Tells how a fit ended, and what to do with it."""
+        tell_end(self.trainer, self.model, from_here(self._session.directory))
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)

@@ -98,6 +98,8 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
     """What the number of a phantom counts."""
     stand_in: ClassVar[int] = 200
     """A number for a phantom that serves for a first run."""
+    truths: ClassVar[frozenset[str]] = frozenset()
+    """Keys of a test's batches that predictions are compared with."""
 
     def __init__(
         self,
@@ -288,6 +290,17 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
             one image.
         """
         return self._splits[split][index].source
+
+    def ahead(self) -> tuple[frozenset[str], PredictSplit | None]:
+        """What a trained module can be measured and used on, after the `setup` of a fit.
+
+        Returns:
+            The truths in the batches of a test, none where there is nothing to test on; and a
+            `predict_split` with items, None where no split has any.
+        """
+        if self._splits.get("test"):
+            return self.truths, "test"
+        return frozenset(), "val" if self._splits.get("val") else "all"
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; what does not fill an optimiser step is left out of an epoch.

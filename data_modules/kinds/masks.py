@@ -73,6 +73,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         **kwargs: As `DataModule`.
     """
 
+    truths: ClassVar[frozenset[str]] = frozenset({"mask"})
     mask_size_free: ClassVar[bool] = False
     """Whether masks may have another size than their images."""
 

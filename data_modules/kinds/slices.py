@@ -10,7 +10,7 @@ from typing import Any, ClassVar, get_args
 from torch import Tensor
 
 from data_modules.errors import DataError
-from data_modules.kinds.base import DataModule, check_positive
+from data_modules.kinds.base import DataModule, PredictSplit, check_positive
 from data_modules.kinds.slice_arguments import check_fractions, check_modalities
 from data_modules.kinds.slice_cuts import SliceItem, items_of, whole_cut
 from data_modules.kinds.slice_dataset import SliceDataset
@@ -203,6 +203,18 @@ class SliceDataModule(WritesVolumes, DataModule[InspectedSlices, SliceDataset]):
         if stage == "fit" and self.test_subjects is None:
             warn_of_few(found.subjects, self.num_train_subjects, self.num_test_subjects)
         return {split: self._dataset(split, found.splits[split]) for split in found.wanted}
+
+    def ahead(self) -> tuple[frozenset[str], PredictSplit | None]:
+        """As `DataModule.ahead`; only files of the source modality can be translated."""
+        try:
+            scans = self.list_files([self.target, self.source]).scans
+        except DataError:
+            return frozenset(), None
+        sources = {scan.subject for scan in scans[self.source]}
+        tested = {subject for subject, own in self._subjects.items() if own == "test"} & sources
+        if tested & {scan.subject for scan in scans[self.target]}:
+            return frozenset({"target"}), "test"
+        return frozenset(), "test" if tested else "all" if sources else None
 
     def _usable(self, modalities: Sequence[Modality]) -> ScanListing:
         found = self.list_files(modalities)
