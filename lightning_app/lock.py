@@ -1,5 +1,7 @@
 """A run directory is held by one live process at a time."""
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -7,12 +9,14 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from lightning_app.errors import UsageError
-from lightning_app.process import Launch
+
+if TYPE_CHECKING:
+    from lightning_app.process import Launch
 
 NAME = "run.lock"
 HEARTBEAT_SECONDS = 30

@@ -103,10 +103,10 @@ def in_few_words(message: str, given: Given, keys: Iterable[str]) -> str:
         return _unknown_key(match.group(1), given, keys)
     if match := re.match(r"the following arguments are required: (.+)", message):
         names = re.sub(r"\b(?:fit|validate|test|predict)\.", "", match.group(1))
-        return (
-            f"{names}: not given\nGive a config, e.g. --config configs/hybrid_isic.yaml, or a run: "
-            "--ckpt_path RUN_DIR"
-        )
+        advice = "Give a config, e.g. --config configs/hybrid_isic.yaml, or a run: --ckpt_path RUN_DIR"
+        if checkpoint := given.value("ckpt_path"):
+            advice = f"{checkpoint} lies in no run, which would bring its own\n{advice}"
+        return f"{names}: not given\n{advice}"
     if keys_named := re.findall(r'Parser key "([\w.]+)":', message):
         reason = message.rpartition(f'Parser key "{keys_named[-1]}":')[2]
         return f"{_full_key(keys_named[-1], given)}: {_reasons(reason)}"

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.files import atomic_write
+from lightning_app.behind import id_of_run
 from lightning_app.errors import describe
 from lightning_app.lock import RunLock
 from lightning_app.loggers import RunCSVLogger, new_wandb_id
@@ -116,6 +117,7 @@ class Session:
             "config": config_file.name,
             "limits": limits,
             "checkpoint": None if checkpoint is None else str(checkpoint),
+            "checkpoint_run": None if checkpoint is None else id_of_run(checkpoint),
             "last_step": None,
             "wandb_id": earlier.pop("wandb_id", new_wandb_id()),
             "earlier_launches": [*launches, earlier] if earlier else [],

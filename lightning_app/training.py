@@ -17,10 +17,13 @@ import callbacks
 import data_modules  # noqa: F401  (its classes can then be given by their short names)
 import meddiff  # noqa: F401  (likewise)
 from callbacks import AtomicCheckpointIO
+from lightning_app.behind import find_start
 from lightning_app.config_files import LINKED, check_links, check_sections, read_given
 from lightning_app.errors import UsageError
 from lightning_app.import_path import append_working_directory
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
+from lightning_app.home import expand_config
+from lightning_app.named_runs import checkpoint_of, with_run_config
 from lightning_app.parser import (
     BASES,
     MedDiffParser,
@@ -39,10 +42,10 @@ from lightning_app.resume import (
     is_finished,
     last_checkpoint,
 )
-from lightning_app.run_directory import config_name, is_run_directory, newest_config_file
+from lightning_app.run_directory import config_name
 from lightning_app.session import Session, SessionCallback
 from lightning_app.trainer_settings import as_list, fitted_settings
-from meddiff.core.checkpoint import check_identity, find_checkpoint, read_checkpoint
+from meddiff.core.checkpoint import check_identity, read_checkpoint
 
 # Their order is the order in which they are called: metrics are logged before `best` looks at
 # them, a broken state is found before it is saved, and `last` holds the count of `early_stopping`.
@@ -157,17 +160,11 @@ class MedDiffCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; a run directory given without a config brings its own."""
-        arguments = list(args)
-        given = read_given(arguments)
-        named = given.option("resume") or given.option("ckpt_path")
-        if not given.files and named and is_run_directory(named):
-            given = read_given(
-                [arguments[0], "--config", str(newest_config_file(Path(named))), *arguments[1:]]
-            )
-        self._given = given
-        subparser = self._subcommand_parsers[arguments[0]]
+        given = with_run_config(read_given(list(args)))
+        self._given, subcommand = given, given.args[0]
+        subparser = self._subcommand_parsers[subcommand]
         self._parse(given.args)
-        config = self.config[arguments[0]]
+        config = self.config[subcommand]
         check_links(given, config)
         check_sections(
             given,
@@ -178,7 +175,7 @@ class MedDiffCLI(LightningCLI):
     def _parse(self, args: list[str]) -> None:
         keys = known_keys(self._subcommand_parsers[args[0]])
         try:
-            self.config = self.parser.parse_args(args)
+            self.config = expand_config(self.parser.parse_args(args))
         except UsageError as error:
             raise UsageError(in_few_words(str(error), self._given, keys)) from error
 
@@ -193,8 +190,11 @@ class MedDiffCLI(LightningCLI):
             return
         if config.get("resume") is not None and self.subcommand == "fit":
             raise UsageError("--ckpt_path and --resume: give one of them")
-        prefer = ("last", "best") if self.subcommand == "fit" else ("best", "last")
-        checkpoint = self._read(find_checkpoint(str(config.ckpt_path), prefer))
+        start = find_start(Path(str(config.ckpt_path)), self._given.place("ckpt_path"))
+        path = checkpoint_of(start, str(self.subcommand))
+        checkpoint = self._read(path)
+        if start.through:
+            rank_zero_info(f"ckpt_path: {start.through[-1]} was done with {path}, which is taken")
         class_path = config.model.class_path
         base = remembered_config(
             checkpoint,
