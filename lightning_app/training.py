@@ -34,6 +34,7 @@ from lightning_app.parser import (
 )
 from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
+from lightning_app.resolved import as_used
 from lightning_app.restore import GivenLearningRate, check_network, remembered_config
 from lightning_app.resume import (
     Limits,
@@ -276,12 +277,16 @@ class MedDiffCLI(LightningCLI):
         self.model = self._get(self.config_init, "model")
         if self._checkpoint is not None:
             check_network(self._checkpoint, self.model, str(self._checkpoint_path))
-        limits = Limits.of(self._resolved())
+        config = self._resolved()
+        self._fitted = fitted_settings(self.model, config["trainer"], tell=self.subcommand == "fit")
+        text, used = as_used(self._dump(), self.model, self.datamodule, self._fitted)
+        limits = Limits.of(config)
         self._session.begin(
             seed=self.config[self.subcommand].seed_everything,
             limits={"steps": limits.steps, "epochs": limits.epochs},
             checkpoint=self._checkpoint_path,
-            write_config=lambda path: path.write_text(self._dump()),
+            config=text,
+            resolved=used,
         )
         self.trainer = self.instantiate_trainer()
         self._session.trainer = self.trainer
@@ -299,13 +304,13 @@ class MedDiffCLI(LightningCLI):
         )
         settings = {
             "default_root_dir": str(directory),
-            **fitted_settings(self.model, trainer, tell=self.subcommand == "fit"),
+            **self._fitted,
             "logger": [*loggers, *as_list(trainer.get("logger"), Logger)],
             "plugins": [*as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
             "callbacks": [
                 *as_list(trainer.get("callbacks"), object),
                 GivenLearningRate(),
-                SessionCallback(self._session, self._resolved()),
+                SessionCallback(self._session),
             ],
         }
         try:
@@ -333,9 +338,8 @@ class MedDiffCLI(LightningCLI):
         return kwargs
 
     def _dump(self) -> str:
-        """The resolved config; how it was launched is no part of it."""
-        config = self.config[self.subcommand].clone()
-        config.pop("resume", None)
+        """The config; where keys are null what is used stands behind them, as a comment."""
+        config = self.config[self.subcommand]
         text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_unset=False)
         return text
 

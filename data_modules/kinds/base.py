@@ -104,7 +104,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
                 f"data.init_args.predict_split: {predict_split} given, expected {names}."
             )
         check_positive(image_size=image_size, batch_size=batch_size)
-        self.root = Path(root if root is not None else f"data/{self.short_name}").expanduser()
+        self.root = self.default_root() if root is None else Path(root).expanduser()
         self.image_size = image_size
         self.in_channels = in_channels
         self.batch_size = batch_size
@@ -119,6 +119,11 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         self._splits: Mapping[str, Sequence[Named]] = {}
         self._datasets: dict[str, DatasetT] = {}
         self._prepared: tuple[object, InspectedT] | None = None
+
+    @classmethod
+    def default_root(cls) -> Path:
+        """Where the data set is looked for if no root is given."""
+        return Path("data", cls.short_name)
 
     @classmethod
     @abstractmethod
