@@ -125,7 +125,7 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         check_choice(TestSplit, test_split=test_split)
         check_choice(Orientation, orientation=orientation)
         check_positive(image_size=image_size, batch_size=batch_size)
-        self.root = Path(root if root is not None else f"data/{self.short_name}").expanduser()
+        self.root = self.default_root() if root is None else Path(root).expanduser()
         self.image_size = image_size
         self.in_channels = in_channels
         self.batch_size = batch_size
@@ -143,6 +143,11 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         self._datasets: dict[str, DatasetT] = {}
         self._prepared: tuple[object, InspectedT] | None = None
         self._told: set[str] = set()
+
+    @classmethod
+    def default_root(cls) -> Path:
+        """Where the data set is looked for if no root is given."""
+        return Path("data", cls.short_name)
 
     @classmethod
     @abstractmethod
