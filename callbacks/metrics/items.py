@@ -31,11 +31,13 @@ class Measured:
 
     Attributes:
         rows: Numbers that the figures are computed from, shape (B, R).
+        finite: Whether what the module made of an item is, bool, shape (B,).
         draw: Makes the tiles of some items, chosen by a bool tensor of shape (B,) on the CPU:
             uint8, (n, 3, H, W) for a grid, (n, M, 3, H, W) for a line an item. None: no pictures.
     """
 
     rows: Tensor
+    finite: Tensor
     draw: Callable[[Tensor], Tensor] | None = None
 
 
@@ -154,10 +156,13 @@ class ItemMetrics(KnowsLoadedStep, ABC):
         if measured is None:
             return
         index = batch["index"]
-        self._parts.append((index.to(measured.rows.device), measured.rows))
+        # Looked at when all is gathered, so that no batch waits for the device.
+        finite = measured.finite.to(measured.rows)[:, None]
+        rows = torch.cat([measured.rows, finite], dim=1)
+        self._parts.append((index.to(rows.device), rows))
         if measured.draw is not None and len(self._drawn):
             index = index.cpu()
-            wanted = torch.isin(index, self._drawn)
+            wanted = torch.isin(index, self._drawn) & measured.finite.cpu()
             self._tiles.append((index[wanted], measured.draw(wanted).cpu()))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -175,7 +180,8 @@ class ItemMetrics(KnowsLoadedStep, ABC):
         if not parts:
             return
         index, rows = _each_once(trainer, parts)
-        figures = self.figures(rows.numpy())
+        _check_finite(trainer, stage, index[rows[:, -1].numpy() == 0], len(index))
+        figures = self.figures(rows[:, :-1].numpy())
         logged = dict(figures.logged)
         if stage == "test":
             logged |= self._limits(figures.limited)
@@ -223,6 +229,21 @@ def _each_once(trainer: Trainer, parts: list[tuple[Tensor, Tensor]]) -> tuple[np
     )
     index, first = np.unique(indices.numpy(), return_index=True)
     return index, rows[torch.from_numpy(first)]
+
+
+def _check_finite(trainer: Trainer, stage: Stage, bad: np.ndarray, items: int) -> None:
+    """Stops on results that are NaN or infinite: a class or a distance computed of them is none.
+
+    Raises:
+        ValueError: If there are any; names the first.
+    """
+    if len(bad):
+        first = source_of(trainer, stage, int(bad[0])) or f"the item with index {bad[0]}"
+        raise ValueError(
+            f"{stage}: what the module makes of {len(bad)} of {items} items is NaN or infinite, "
+            f"first of {first}. The weights may be broken, or the precision too low: try "
+            "trainer.precision: 32-true"
+        )
 
 
 def _write_table(

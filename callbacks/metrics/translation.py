@@ -95,7 +95,10 @@ class TranslationMetrics(ItemMetrics):
         def draw(wanted: Tensor) -> Tensor:
             return self._lines(source[wanted], translated[wanted], target[wanted])
 
-        return Measured(slice_scores(translated, target, self._centroids), draw)
+        finite = translated.isfinite().flatten(1).all(1)
+        # The scores of what is not finite are looked at by nobody.
+        scores = slice_scores(translated.nan_to_num(), target, self._centroids)
+        return Measured(scores, finite, draw)
 
     def figures(self, rows: np.ndarray) -> Figures:
         """Mean and standard deviation of each column of `slice_scores`, the clusters' aside."""

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from data_modules.batch import Batch
 from data_modules.errors import DataError
 from data_modules.kinds.base import DataModule, check_positive
 from data_modules.kinds.item_cache import ItemCache
-from data_modules.kinds.mask_dataset import ImageMaskDataset, Preprocess
+from data_modules.kinds.mask_dataset import Crop, ImageMaskDataset, Preprocess
 from data_modules.kinds.transforms import to_tensor
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import (
@@ -27,11 +27,13 @@ from data_modules.listing.inspection import (
     whole_test,
 )
 from data_modules.listing.items import Item, Listing, Part, Problem
+from data_modules.listing.left_out import notes_of
 from data_modules.listing.mask_problems import foreground_is_255, mask_problems, mask_values
 from data_modules.listing.records import Records
 from data_modules.listing.split_problems import split_problems
 from data_modules.listing.splits import SplitPlan
 from data_modules.listing.verify import files_of, verify
+from data_modules.reading.formats import IMAGE_KINDS
 
 _SHARE_OF_MEMORY = 0.5  # of the free memory that `cache: auto` takes at most
 
@@ -66,9 +68,12 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             not used (docs/papers/hybrid.md 2c-8). None: by the fractions.
         num_val_samples: Keeps so many of the validation images. None: all.
         num_test_samples: Keeps so many of the test images. None: all.
+        frame: Which frame is read of DICOM images that hold several, from 1. None: such files are
+            refused.
         **kwargs: As `DataModule`.
     """
 
+    truths: ClassVar[frozenset[str]] = frozenset({"mask"})
     mask_size_free: ClassVar[bool] = False
     """Whether masks may have another size than their images."""
 
@@ -81,6 +86,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         num_train_samples: int | None = None,
         num_val_samples: int | None = None,
         num_test_samples: int | None = None,
+        frame: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root=root, **kwargs)
@@ -93,7 +99,9 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             num_train_samples=num_train_samples,
             num_val_samples=num_val_samples,
             num_test_samples=num_test_samples,
+            frame=frame,
         )
+        self.reading = replace(self.reading, frame=frame)
         self.num_classes = num_classes
         self.test_fraction = test_fraction
         self.cache = cache
@@ -121,8 +129,15 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             return False
         return True
 
+    def cropping(self) -> Crop | None:
+        """What says which part of each image as decoded is taken, of its mask too; None: all of it.
+
+        As `preprocessing`, it is sent to worker processes.
+        """
+        return None
+
     def preprocessing(self) -> Preprocess | None:
-        """What changes each image as decoded, before channels and size; None: nothing.
+        """What changes the pixels of each image, cropped, before channels and size; None: nothing.
 
         It is sent to worker processes: a function of a module, or a `functools.partial` of one.
         """
@@ -138,10 +153,26 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         exclusion = Exclusion(self.exclude_file)
         listing = self.listing(exclusion)
         exclusion.require_all_used()
+        if not any(part.items or part.met.problems for part in listing.parts):
+            raise self._nothing(listing)
         own_test = self.test_fraction > 0 or self.num_train_samples is not None
         if listing.test is not None and not listing.test.labelled and own_test:
             listing.test = None  # no masks to test on, and the user wants others
         return listing
+
+    def _nothing(self, listing: Listing) -> DataError:
+        """The error that no image is listed."""
+        folders = [f"{part.folder}/" for part in listing.parts if part.folder]
+        where = f"{' and '.join(folders)} in " if folders else ""
+        excluded = "" if self.exclude_file is None else f" that {self.exclude_file} does not list"
+        return DataError(
+            f"data.init_args.root: {where}{self.root} holds no {IMAGE_KINDS} file{excluded}.\n"
+            + "".join(f"{note}.\n" for note in self._notes(listing))
+            + self.advice()
+        )
+
+    def _notes(self, listing: Listing) -> list[str]:
+        return notes_of(self.root, (part.met for part in listing.parts))
 
     def split_plan(self, listing: Listing) -> SplitPlan:
         """How the images are shared out; an official set takes the place of its fraction."""
@@ -163,6 +194,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             DataError: If something is unpaired or cannot be used; lists it.
         """
         listing = self.list_files()
+        self.tell(self._notes(listing))
         plan = self.split_plan(listing)
         whole = stage == "test" and self.test_split == "all"
         parts = (
@@ -197,13 +229,20 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         """Reads every file and lists all that is wrong.
 
         Args:
-            note: Not called: what is no problem is nothing here.
+            note: Gets which files are left out.
         """
         try:
             listing = self.list_files()
         except DataError as error:
             return [Problem("missing", str(self.root), str(error))]
+        for line in self._notes(listing):
+            note(line)
         records, problems = self._read(listing.parts, masks=True)
+        problems += [
+            Problem("missing", f"{part.folder}/", f"holds no {IMAGE_KINDS} file that is read")
+            for part in listing.parts
+            if part.folder and not part.items
+        ]
         plan = self.split_plan(listing)
         return problems + split_problems(self.root, listing, records, plan)
 
@@ -214,17 +253,20 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             Records of the readable files, and what is unpaired or cannot be used.
         """
         items = [item for part in parts for item in part.items]
-        records, unreadable = verify(self.root, files_of(items, masks))
+        records, unreadable = verify(self.root, files_of(items, masks), self.reading)
         if not masks:
-            return records, unreadable
+            met = dict.fromkeys(p for part in parts for p in part.met.problems)
+            return records, [*met, *unreadable]
         unfit = mask_problems(
             self.root,
             items,
             records,
             num_classes=self.num_classes,
             size_free=self.mask_size_free,
+            orientation=self.reading.orientation,
         )
-        return records, [p for part in parts for p in part.problems] + unreadable + unfit
+        unpaired = dict.fromkeys(p for part in parts for p in part.problems)
+        return records, [*unpaired, *unreadable, *unfit]
 
     def datasets_of(self, found: InspectedMasks, stage: str) -> dict[str, ImageMaskDataset]:
         """The torch data set of each split."""
@@ -246,11 +288,14 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
                 image_size=self.image_size,
                 in_channels=self.in_channels,
                 with_masks=bool(items) and all(_has_masks(item, records) for item in items),
+                reading=self.reading,
                 binary_masks=binary,
                 deep=deep,
+                crop=self.cropping(),
                 preprocess=preprocess,
                 augmentation=self.augmentation if split == "train" else None,
                 cached=cached and split != "predict",
+                placed=split == "predict",
             )
             for split, items in splits.items()
         }

@@ -3,6 +3,7 @@
 Vanilla fine-tuning of docs/papers/hybrid.md 2a, 2b, 2c-3 and 2c-12; supervised pretraining of 2c-9.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -56,9 +57,10 @@ class HybridFinetuneModule(StartsFrom, Segmenter, ADMModule, AdamWModule):
         if gradient_checkpointing:
             checkpoint_blocks(self.unet)
 
-    def preset_table(self) -> PresetTable:
+    @classmethod
+    def preset_table(cls, given: Mapping[str, Any]) -> PresetTable:
         """That of the recipe."""
-        return SUPERVISED_PRESETS[self.hparams["recipe"]]
+        return SUPERVISED_PRESETS[given["recipe"]]
 
     def segment(self, image: Tensor) -> Tensor:
         """Logits of clean images at time index 0.
