@@ -94,7 +94,8 @@ def test_a_fit_has_nothing_left_where_all_are_for_test(write_pairs: WritePairs) 
 
 def test_without_test_images_the_error_says_what_is_right(write_pairs: WritePairs) -> None:
     root = write_pairs(*NAMES)
-    for settings in ({}, {"num_train_samples": 15}):
+    every: list[dict[str, Any]] = [{}, {"num_train_samples": 15}]
+    for settings in every:
         with pytest.raises(DataError) as error:
             splits_of(root, **settings)
         text = str(error.value)
@@ -114,7 +115,7 @@ def test_all_subjects_are_tested(tmp_path: Path) -> None:
     next(tmp_path.rglob("*-PD.nii.gz")).unlink()
     settings: dict[str, Any] = {"num_train_subjects": 1, "test_split": "all"}
     data = IXIDataModule(root=str(tmp_path), image_size=16, num_workers=0, **settings)
-    with pytest.raises(DataError, match="subject IXI70.: has no PD file"):
+    with pytest.raises(DataError, match=r"subject IXI70.: has no PD file"):
         data.setup("test")
     lone = {f"IXI70{k}" for k in range(5)} - {f.name[:6] for f in tmp_path.rglob("*-PD.nii.gz")}
     (tmp_path / "exclude.txt").write_text("\n".join(lone))
