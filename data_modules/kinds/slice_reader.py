@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from data_modules.kinds.slice_cuts import Cut, SliceItem, Stack
 from data_modules.listing.items import Problem
 from data_modules.listing.modalities import Scan
 from data_modules.reading.io import read_bytes, read_image
+from data_modules.reading.memory import require_memory
 from data_modules.reading.nifti import files_of
 from data_modules.reading.registration import register_rigid
 from data_modules.reading.user_cache import cache_folder, keep
@@ -33,6 +35,11 @@ from data_modules.reading.volumes import (
 
 _FORMAT = 2  # of the remembered slices, and of the way they are made; another number is made anew
 _THREADS = 8  # each may hold some volumes of 40 MB
+# What NumPy and zipfile raise on a damaged file, or one whose header declares too much.
+_DAMAGED_ARRAYS = (
+    *(OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error),
+    *(MemoryError, OverflowError, NotImplementedError, RuntimeError),
+)
 _REGISTERING = threading.Lock()  # SimpleITK's number of threads is one for the whole process
 
 
@@ -166,9 +173,12 @@ def _read_single(path: Path, scan: Scan) -> tuple[Plane, Spacing]:
 def _read_npz(path: Path) -> Plane:
     data = read_bytes(path)
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as members:
+            sizes = [member.file_size for member in members.infolist()]
+        require_memory(sum(sizes) + max(sizes, default=0), "arrays")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = [arrays[name] for name in arrays.files]
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGED_ARRAYS as error:
         raise CorruptImageError(path, f"cannot be read as NumPy arrays ({error})") from error
     if len(found) != 1:
         raise CorruptImageError(path, f"holds {len(found)} arrays; save one slice a file")
