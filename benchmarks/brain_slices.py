@@ -106,7 +106,7 @@ def slices(data: Path) -> Iterator[tuple[str, str, int, Plane]]:
     for modality, shift in (("T1", 0), ("T2", 100)):
         folder = data / "IXI" / "SynDiff_sample_unpaired" / modality
         for file in sorted(folder.glob("*.png")):
-            with Image.open(file) as picture:
+            with Image.open(file, formats=("PNG",)) as picture:
                 pixels = clipped(np.asarray(picture, dtype=np.float32))
             number = shift + int(file.stem.rpartition("_")[2])
             yield modality, "syndiff", number, squared(pixels, IXI_T1_SPACING)

@@ -23,6 +23,7 @@ ASIDE = (
     "resume",
     "run_root",
     "performance",
+    "progress",
     "throughput",
     "data.init_args.root",
     "data.init_args.exclude_file",

@@ -19,9 +19,11 @@ from data_modules.errors import CorruptImageError, DataError
 from data_modules.kinds.slice_cuts import Cut, SliceItem, Stack
 from data_modules.listing.items import Problem
 from data_modules.listing.modalities import Scan
+from data_modules.names import escaped
 from data_modules.reading.io import read_bytes, read_image
-from data_modules.reading.memory import require_memory
+from data_modules.reading.memory import lacking_memory
 from data_modules.reading.nifti import files_of
+from data_modules.reading.options import AS_STORED, Reading
 from data_modules.reading.registration import register_rigid
 from data_modules.reading.user_cache import cache_folder, keep
 from data_modules.reading.volumes import (
@@ -54,11 +56,13 @@ class SliceReader:
         root: Paths are relative to it.
         image_size: Height and width of the slices.
         percentiles: Of the clip, from 0 to 100.
+        reading: How pictures are read.
     """
 
     root: Path
     image_size: int
     percentiles: tuple[float, float]
+    reading: Reading = AS_STORED
     _known: dict[Cut, Stack] = field(default_factory=dict)
 
     def read(self, items: Iterable[SliceItem]) -> tuple[dict[Cut, Stack], list[Problem]]:
@@ -78,7 +82,7 @@ class SliceReader:
         try:
             return self._read(cut)
         except DataError as error:
-            text = str(error).removeprefix(f"{self.root / cut.scan.path}: ")
+            text = str(error).removeprefix(escaped(f"{self.root / cut.scan.path}: "))
             kind: Literal["unreadable", "values"] = (
                 "unreadable" if isinstance(error, CorruptImageError) else "values"
             )
@@ -100,7 +104,7 @@ class SliceReader:
         return stack
 
     def _single(self, path: Path, scan: Scan) -> Stack:
-        plane, spacing = _read_single(path, scan)
+        plane, spacing = _read_single(path, scan, self.reading)
         if path.suffix.lower() != ".png":
             plane = _scaled(plane, *self._range(plane))
         return self._stack([plane], spacing, lambda _: "the slice")
@@ -157,13 +161,13 @@ class SliceReader:
         return cache_folder() / "slices" / f"{key}.npz"
 
 
-def _read_single(path: Path, scan: Scan) -> tuple[Plane, Spacing]:
+def _read_single(path: Path, scan: Scan, reading: Reading) -> tuple[Plane, Spacing]:
     """A plane in its own units, or in [0, 1] for pictures."""
     if scan.grid is not None:
         return axial_plane(read_volume(path), scan.grid, None)
     if path.suffix.lower() == ".npz":
         return _read_npz(path), (1.0, 1.0)
-    picture = read_image(path)
+    picture = read_image(path, reading=reading)
     if any(not np.array_equal(picture[..., 0], picture[..., k]) for k in range(picture.shape[-1])):
         raise CorruptImageError(path, "is a colour image; MR slices are grey: save one channel")
     top = 255 if picture.dtype == np.uint8 else 65535
@@ -175,7 +179,8 @@ def _read_npz(path: Path) -> Plane:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as members:
             sizes = [member.file_size for member in members.infolist()]
-        require_memory(sum(sizes) + max(sizes, default=0), "arrays")
+        if lack := lacking_memory(sum(sizes) + max(sizes, default=0)):
+            raise CorruptImageError(path, f"declares arrays whose content {lack}")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = [arrays[name] for name in arrays.files]
     except _DAMAGED_ARRAYS as error:

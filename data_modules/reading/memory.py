@@ -1,21 +1,22 @@
-"""Whether what a file declares fits into the memory that is free."""
+"""Whether the memory that a header asks for is there, before it is taken."""
 
 import psutil
 
+_ALWAYS_THERE = 2**26  # bytes; asking the system takes longer than reading a small file
 
-def require_memory(needed: int, what: str) -> None:
-    """Compares a need with what is free, before any of it is taken.
+
+def lacking_memory(needed: int) -> str | None:
+    """Why so many bytes cannot be had; None where they can.
 
     Args:
         needed: Bytes.
-        what: What declares them, for the error.
-
-    Raises:
-        ValueError: If less is free; the reason alone, since the caller knows the file.
     """
+    if needed <= _ALWAYS_THERE:
+        return None
     free = psutil.virtual_memory().available
-    if needed > free:
-        raise ValueError(
-            f"declares {what}, which need {needed / 1e9:.3g} GB of memory to be read; "
-            f"{free / 1e9:.3g} GB are free"
-        )
+    if needed <= free:
+        return None
+    return (
+        f"takes {needed / 2**30:.1f} GiB of memory, but {free / 2**30:.1f} GiB are free; scale it "
+        "down, cut it into parts, or use a machine with more memory"
+    )

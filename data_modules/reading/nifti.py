@@ -14,7 +14,7 @@ import numpy.typing as npt
 from data_modules.errors import CorruptImageError
 from data_modules.reading.formats import PAIRED_SUFFIXES
 from data_modules.reading.grids import Grid
-from data_modules.reading.memory import require_memory
+from data_modules.reading.memory import lacking_memory
 from data_modules.reading.nifti_header import HEADER_BYTES, Header, parse_header
 from data_modules.reading.streams import read_end, read_small, read_start, require_length
 
@@ -89,8 +89,10 @@ def read_stored(path: Path) -> tuple[npt.NDArray[np.float32], Header]:
     from nibabel.volumeutils import apply_read_scaling
 
     header = read_header(path)
+    if lack := lacking_memory(_needed(header)):
+        size = "x".join(map(str, header.shape))
+        raise CorruptImageError(path, f"has a shape of {size} {header.dtype} voxels, which {lack}")
     try:
-        require_memory(_needed(header), f"{_size(header)} {header.dtype.name} voxels")
         data = read_end(files_of(path)[1], header.offset, header.length)
     except (OSError, ValueError) as error:
         raise CorruptImageError(path, _text(error)) from error
@@ -134,10 +136,6 @@ def _needed(header: Header) -> int:
     voxels = header.length // header.dtype.itemsize
     scaled = (header.slope, header.inter) != (1, 0)
     return header.length + voxels * (_FLOATS + (_SCALED if scaled else 0))
-
-
-def _size(header: Header) -> str:
-    return "x".join(map(str, header.shape))
 
 
 def _not_finite(values: npt.NDArray[Any], stored: npt.NDArray[Any], bad: int) -> str:

@@ -34,6 +34,7 @@ class Header:
         slope: A grey value is `slope * stored + inter`.
         inter: As `slope`.
         affine: Index to mm, (4, 4).
+        fields: All that the file says, as nibabel has it.
     """
 
     shape: tuple[int, int, int]
@@ -42,6 +43,7 @@ class Header:
     slope: float
     inter: float
     affine: Matrix
+    fields: Any
 
     @property
     def length(self) -> int:
@@ -70,7 +72,7 @@ def parse_header(block: bytes, single: bool) -> Header:
     slope, inter = _scaling(fields)
     with np.errstate(all="ignore"):  # what is not finite is looked for, and named
         affine = _affine(fields, shape, axes)
-    return Header(shape, dtype, offset, slope, inter, affine)
+    return Header(shape, dtype, offset, slope, inter, affine, fields)
 
 
 def _fields(block: bytes, single: bool) -> Any:

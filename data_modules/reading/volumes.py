@@ -44,7 +44,7 @@ def axial_index(fraction: float, depth: int) -> int:
 def axial_plane(
     volume: npt.NDArray[np.float32], grid: Grid, index: int | None
 ) -> tuple[Plane, Spacing]:
-    """A plane (rows, columns) as it is shown, and its spacing.
+    """A plane (rows, columns) as it is shown, a view of the volume, and its spacing.
 
     Args:
         volume: (right, anterior, superior).
@@ -55,7 +55,7 @@ def axial_plane(
         axis = grid.shape.index(1)
         axis = 2 if grid.shape[2] == 1 else axis
         first, second = (k for k in range(3) if k != axis)
-        plane = np.take(volume, 0, axis)
+        plane = np.moveaxis(volume, axis, 0)[0]
     else:
         first, second, plane = 0, 1, volume[:, :, index]
     return plane[:, ::-1].T, (grid.sides[second], grid.sides[first])
@@ -72,12 +72,24 @@ def to_square(plane: Plane, spacing: Spacing, size: int) -> Plane:
     Returns:
         (size, size), bilinear with antialiasing.
     """
-    rows, columns = (n * mm for n, mm in zip(plane.shape, spacing, strict=True))
+    top, left, bottom, right = square_window(plane.shape, spacing, size)
+    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    small = np.asarray(picture.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
+    square = np.zeros((size, size), np.float32)
+    square[top:bottom, left:right] = small
+    return square
+
+
+def square_window(shape: tuple[int, ...], spacing: Spacing, size: int) -> tuple[int, int, int, int]:
+    """Where in its square `to_square` puts a plane: first row and column, and those behind it.
+
+    Args:
+        shape: Rows and columns of the plane.
+        spacing: Of rows and columns, in any unit.
+        size: Height and width of the square.
+    """
+    rows, columns = (n * mm for n, mm in zip(shape, spacing, strict=True))
     whole = max(rows, columns)
     height, width = (max(round(size * n / whole), 1) for n in (rows, columns))
-    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
-    small = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    square = np.zeros((size, size), np.float32)
     top, left = (size - height) // 2, (size - width) // 2
-    square[top : top + height, left : left + width] = small
-    return square
+    return top, left, top + height, left + width

@@ -93,7 +93,8 @@ def test_tests_and_validation_are_paired_and_predict_gives_sources(
         assert data.item_path(split, 0).startswith("IXI-PD/IXI")
     data = module(root, predict_split="all")
     data.setup("predict")
-    assert set(next(iter(data.predict_dataloader()))) == {"source", "index"}
+    place = {"original_size", "original_box", "network_box"}
+    assert set(next(iter(data.predict_dataloader()))) == {"source", "index"} | place
     assert [Path(data.item_path("predict", k)).stem for k in range(3)] == [
         "IXI000-HH-1000-PD_slice004",
         "IXI000-HH-1000-PD_slice005",
