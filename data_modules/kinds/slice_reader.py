@@ -22,7 +22,7 @@ from data_modules.listing.modalities import Scan
 from data_modules.names import escaped
 from data_modules.reading.io import read_bytes, read_image
 from data_modules.reading.memory import lacking_memory
-from data_modules.reading.nifti import files_of
+from data_modules.reading.nifti import files_of, read_volume, turned
 from data_modules.reading.options import AS_STORED, Reading
 from data_modules.reading.registration import register_rigid
 from data_modules.reading.user_cache import cache_folder, keep
@@ -30,9 +30,7 @@ from data_modules.reading.volumes import (
     Plane,
     Spacing,
     axial_plane,
-    read_volume,
     to_square,
-    turned,
 )
 
 _FORMAT = 2  # of the remembered slices, and of the way they are made; another number is made anew

@@ -106,6 +106,23 @@ def read_stored(path: Path) -> tuple[npt.NDArray[np.float32], Header]:
     return voxels, header
 
 
+def read_volume(path: Path) -> npt.NDArray[np.float32]:
+    """The voxels (right, anterior, superior) of a NIfTI file in its own grey values.
+
+    Raises:
+        CorruptImageError: As `read_stored`.
+    """
+    voxels, header = read_stored(path)
+    return turned(voxels, header.affine)
+
+
+def turned(voxels: npt.NDArray[np.float32], affine: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Voxels (I, J, K) of an affine, turned to RAS."""
+    import nibabel
+
+    return np.asarray(nibabel.apply_orientation(voxels, turn_of(affine)), dtype=np.float32)
+
+
 def read_grid(path: Path) -> Grid:
     """The grid of a NIfTI file, turned to RAS; reads its header alone.
 

@@ -12,9 +12,8 @@ import pytest
 
 from data_modules.errors import CorruptImageError
 from data_modules.reading.grids import Grid
-from data_modules.reading.nifti import files_of, read_grid, read_header, read_stored
+from data_modules.reading.nifti import files_of, read_grid, read_header, read_stored, read_volume
 from data_modules.reading.registration import _read
-from data_modules.reading.volumes import read_volume
 
 Spoil = Callable[[Any], object]
 

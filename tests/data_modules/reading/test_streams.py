@@ -14,9 +14,8 @@ import psutil
 import pytest
 
 from data_modules.errors import CorruptImageError
-from data_modules.reading.nifti import read_grid
+from data_modules.reading.nifti import read_grid, read_volume
 from data_modules.reading.streams import read_end, read_small, read_start
-from data_modules.reading.volumes import read_volume
 
 
 def header_of(shape: tuple[int, ...], dtype: type) -> bytes:
