@@ -84,7 +84,7 @@ def make_tiff() -> MakeTiff:
         height, width = samples.shape[:2]
         depth = 1 if samples.ndim == 2 else samples.shape[2]
         parts = [samples] if planes == 1 else list(np.moveaxis(samples, -1, 0))
-        blobs = [part.astype(part.dtype.newbyteorder(order)).tobytes() for part in parts]
+        blobs = [part.astype(f"{order}{part.dtype.str[1:]}").tobytes() for part in parts]
         starts = [8 + sum(map(len, blobs[:k])) for k in range(len(blobs))]
         kinds = {"u": 1, "i": 2, "f": 3}
         fields: dict[int, list[int] | None] = {

@@ -248,10 +248,12 @@ def test_tiff_masks_whose_white_is_zero(
     tmp_path: Path, make_tiff: Make, dtype: type, order: str
 ) -> None:
     white = int(np.iinfo(dtype).max)
-    stored = np.where(RIGHT, 0, white).astype(dtype)
+    stored: npt.NDArray[Any] = np.where(RIGHT, 0, white).astype(dtype)
     mask = read(tmp_path, make_tiff(stored, 0, order), "m.tif")
     np.testing.assert_array_equal(mask, np.where(RIGHT, 255, 0))
-    ids = np.where(RIGHT, 2, 0).astype(dtype)  # by a program that does not know the tag
+    ids: npt.NDArray[Any] = np.where(RIGHT, 2, 0).astype(
+        dtype
+    )  # by a program that does not know the tag
     text = refusal(tmp_path, make_tiff(ids, 0, order), "m.tif")
     assert "0 is white (PhotometricInterpretation 0)" in text
     assert f"shows as {white}" in text

@@ -19,7 +19,7 @@ Make = Callable[..., bytes]
 
 RNG = np.random.default_rng(0)
 SHAPE = (4, 6)
-STORED = {
+STORED: dict[str, npt.NDArray[Any]] = {
     "grey8": RNG.integers(0, 256, SHAPE, dtype=np.uint8),
     "grey16": RNG.integers(0, 65536, SHAPE, dtype=np.uint16),
     "colour8": RNG.integers(0, 256, (*SHAPE, 3), dtype=np.uint8),
@@ -98,8 +98,8 @@ def test_images_are_read_as_stored_or_as_shown(
 def test_a_jpeg_image_and_mask(tmp_path: Path, tag: int) -> None:
     blocks = np.zeros((16, 24), np.uint8)
     blocks[:8, :8] = 255  # whole blocks of JPEG, so that no value is another afterwards
-    for name, image in (("image", np.dstack([blocks] * 3)), ("mask", blocks)):
-        Image.fromarray(image).save(tmp_path / f"{name}.jpg", exif=exif(tag), quality=100)
+    for name, pixels in (("image", np.dstack([blocks] * 3)), ("mask", blocks)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.jpg", exif=exif(tag), quality=100)
     image, mask = tmp_path / "image.jpg", tmp_path / "mask.jpg"
     np.testing.assert_array_equal(read_mask(mask), blocks)
     np.testing.assert_array_equal(read_image(image)[..., 0], blocks)

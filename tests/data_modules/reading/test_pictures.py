@@ -134,7 +134,7 @@ def test_a_header_that_declares_more_than_the_file_takes_no_memory(
     path = tmp_path / "x.png"
     content = declaring(format, 9000, 9000, make_tiff)
     for name in ("new", "fill"):
-        monkeypatch.setattr(Image.core, name, lambda *_: pytest.fail("memory was taken"))
+        monkeypatch.setattr(f"PIL.Image.core.{name}", lambda *_: pytest.fail("memory was taken"))
     text = refusal(path, content)
     assert "declares" in text
     assert "truncated or damaged" in text
@@ -163,13 +163,13 @@ def test_a_picture_larger_than_the_memory_is_refused(
     path.write_bytes(content)
     for free, fits in ((2**30, True), (3 * 24 * 16 * 2 if format != "GIF" else 500, False)):
         monkeypatch.setattr(
-            memory.psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free)
+            "psutil.virtual_memory", lambda free=free: SimpleNamespace(available=free)
         )
         if fits:
             assert read_image(path).shape == (16, 24, 3)
         else:
             assert "has 24x16 pixels, which takes" in refusal(path, content)
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=10))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10))
     with pytest.raises(CorruptImageError, match=r"x\.png: takes .* of memory, but .* are free"):
         read_bytes(path)
 
