@@ -17,11 +17,15 @@ import callbacks
 import data_modules  # noqa: F401  (its classes can then be given by their short names)
 import meddiff  # noqa: F401  (likewise)
 from callbacks import AtomicCheckpointIO
+from lightning_app.behind import find_start
 from lightning_app.closing import tell_end
 from lightning_app.config_files import LINKED, check_links, check_sections, read_given
 from lightning_app.errors import UsageError
+from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
+from lightning_app.launch_options import add_launch_options
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
+from lightning_app.named_runs import checkpoint_of, with_run_config
 from lightning_app.parser import (
     BASES,
     MedDiffParser,
@@ -32,6 +36,7 @@ from lightning_app.parser import (
 )
 from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
+from lightning_app.resolved import as_used
 from lightning_app.restore import GivenLearningRate, check_network, remembered_config
 from lightning_app.resume import (
     Limits,
@@ -40,13 +45,12 @@ from lightning_app.resume import (
     is_finished,
     last_checkpoint,
 )
-from lightning_app.run_directory import config_name, is_run_directory, newest_config_file
+from lightning_app.run_directory import config_name
 from lightning_app.session import Session, SessionCallback, from_here
+from lightning_app.split_keeper import SplitKeeper
 from lightning_app.standing import STANDING, users_callbacks, without_arguments
 from lightning_app.trainer_settings import as_list, fitted_settings
-from meddiff.core.checkpoint import check_identity, find_checkpoint, read_checkpoint
-
-RESUMABLE = ("fit", "predict")
+from meddiff.core.checkpoint import check_identity, read_checkpoint
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -119,14 +123,7 @@ class MedDiffCLI(LightningCLI):
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand in RESUMABLE:
-            parser.add_argument(
-                "--resume",
-                type=str | None,
-                default=None,
-                help="`auto`: continue the newest unfinished run of this config and seed in its "
-                "own directory, or begin one. A run directory: continue that run.",
-            )
+        add_launch_options(parser, subcommand)
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -141,17 +138,11 @@ class MedDiffCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; a run directory given without a config brings its own."""
-        arguments = list(args)
-        given = read_given(arguments)
-        named = given.option("resume") or given.option("ckpt_path")
-        if not given.files and named and is_run_directory(named):
-            given = read_given(
-                [arguments[0], "--config", str(newest_config_file(Path(named))), *arguments[1:]]
-            )
-        self._given = given
-        subparser = self._subcommand_parsers[arguments[0]]
+        given = with_run_config(read_given(list(args)))
+        self._given, subcommand = given, given.args[0]
+        subparser = self._subcommand_parsers[subcommand]
         self._parse(given.args)
-        config = self.config[arguments[0]]
+        config = self.config[subcommand]
         check_links(given, config)
         check_sections(
             given,
@@ -162,7 +153,7 @@ class MedDiffCLI(LightningCLI):
     def _parse(self, args: list[str]) -> None:
         keys = known_keys(self._subcommand_parsers[args[0]])
         try:
-            self.config = self.parser.parse_args(args)
+            self.config = expand_config(self.parser.parse_args(args))
         except UsageError as error:
             raise UsageError(in_few_words(str(error), self._given, keys)) from error
 
@@ -177,8 +168,11 @@ class MedDiffCLI(LightningCLI):
             return
         if config.get("resume") is not None and self.subcommand == "fit":
             raise UsageError("--ckpt_path and --resume: give one of them")
-        prefer = ("last", "best") if self.subcommand == "fit" else ("best", "last")
-        checkpoint = self._read(find_checkpoint(str(config.ckpt_path), prefer))
+        start = find_start(Path(str(config.ckpt_path)), self._given.place("ckpt_path"))
+        path = checkpoint_of(start, str(self.subcommand))
+        checkpoint = self._read(path)
+        if start.through:
+            rank_zero_info(f"ckpt_path: {start.through[-1]} was done with {path}, which is taken")
         class_path = config.model.class_path
         base = remembered_config(
             checkpoint,
@@ -260,12 +254,16 @@ class MedDiffCLI(LightningCLI):
         self.model = self._get(self.config_init, "model")
         if self._checkpoint is not None:
             check_network(self._checkpoint, self.model, str(self._checkpoint_path))
-        limits = Limits.of(self._resolved())
+        config = self._resolved()
+        self._fitted = fitted_settings(self.model, config["trainer"], tell=self.subcommand == "fit")
+        text, used = as_used(self._dump(), self.model, self.datamodule, self._fitted)
+        limits = Limits.of(config)
         self._session.begin(
             seed=self.config[self.subcommand].seed_everything,
             limits={"steps": limits.steps, "epochs": limits.epochs},
             checkpoint=self._checkpoint_path,
-            write_config=lambda path: path.write_text(self._dump()),
+            config=text,
+            resolved=used,
         )
         self.trainer = self.instantiate_trainer()
         self._session.trainer = self.trainer
@@ -284,14 +282,20 @@ class MedDiffCLI(LightningCLI):
         watching, bar = users_callbacks(trainer)
         settings = {
             "default_root_dir": str(directory),
-            **fitted_settings(self.model, trainer, tell=self.subcommand == "fit"),
+            **self._fitted,
             "logger": [*loggers, *as_list(trainer.get("logger"), Logger)],
             "plugins": [*as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
             "enable_progress_bar": bar,
             "callbacks": [
                 *watching,
                 GivenLearningRate(),
-                SessionCallback(self._session, self._resolved()),
+                SplitKeeper(
+                    self._session,
+                    self._checkpoint_path,
+                    self._checkpoint,
+                    bool(config.get("allow_seen")),
+                ),
+                SessionCallback(self._session),
             ],
         }
         try:
@@ -323,9 +327,8 @@ class MedDiffCLI(LightningCLI):
         return kwargs
 
     def _dump(self) -> str:
-        """The resolved config; how it was launched is no part of it."""
-        config = self.config[self.subcommand].clone()
-        config.pop("resume", None)
+        """The config; where keys are null what is used stands behind them, as a comment."""
+        config = self.config[self.subcommand]
         text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_unset=False)
         return text
 

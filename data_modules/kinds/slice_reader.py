@@ -18,7 +18,10 @@ from data_modules.errors import CorruptImageError, DataError
 from data_modules.kinds.slice_cuts import Cut, SliceItem, Stack
 from data_modules.listing.items import Problem
 from data_modules.listing.modalities import Scan
+from data_modules.names import escaped
 from data_modules.reading.io import read_bytes, read_image
+from data_modules.reading.nifti import files_of
+from data_modules.reading.options import AS_STORED, Reading
 from data_modules.reading.registration import register_rigid
 from data_modules.reading.user_cache import cache_folder, keep
 from data_modules.reading.volumes import (
@@ -27,11 +30,10 @@ from data_modules.reading.volumes import (
     axial_plane,
     read_volume,
     to_square,
-    turn_of,
     turned,
 )
 
-_FORMAT = 1  # of the remembered slices, and of the way they are made; another number is made anew
+_FORMAT = 2  # of the remembered slices, and of the way they are made; another number is made anew
 _THREADS = 8  # each may hold some volumes of 40 MB
 _REGISTERING = threading.Lock()  # SimpleITK's number of threads is one for the whole process
 
@@ -47,11 +49,13 @@ class SliceReader:
         root: Paths are relative to it.
         image_size: Height and width of the slices.
         percentiles: Of the clip, from 0 to 100.
+        reading: How pictures are read.
     """
 
     root: Path
     image_size: int
     percentiles: tuple[float, float]
+    reading: Reading = AS_STORED
     _known: dict[Cut, Stack] = field(default_factory=dict)
 
     def read(self, items: Iterable[SliceItem]) -> tuple[dict[Cut, Stack], list[Problem]]:
@@ -71,7 +75,7 @@ class SliceReader:
         try:
             return self._read(cut)
         except DataError as error:
-            text = str(error).removeprefix(f"{self.root / cut.scan.path}: ")
+            text = str(error).removeprefix(escaped(f"{self.root / cut.scan.path}: "))
             kind: Literal["unreadable", "values"] = (
                 "unreadable" if isinstance(error, CorruptImageError) else "values"
             )
@@ -93,7 +97,7 @@ class SliceReader:
         return stack
 
     def _single(self, path: Path, scan: Scan) -> Stack:
-        plane, spacing = _read_single(path, scan)
+        plane, spacing = _read_single(path, scan, self.reading)
         if path.suffix.lower() != ".png":
             plane = _scaled(plane, *self._range(plane))
         return self._stack([plane], spacing, lambda _: "the slice")
@@ -105,7 +109,7 @@ class SliceReader:
             fixed = self.root / cut.onto.path
             with _REGISTERING:
                 moved, affine = register_rigid(fixed, path)
-            volume, grid = turned(path, moved, turn_of(affine)), cut.onto.grid
+            volume, grid = turned(moved, affine), cut.onto.grid
         if grid is None:
             raise CorruptImageError(path, "is no volume")
         found = [axial_plane(volume, grid, index) for index in cut.indices]
@@ -139,8 +143,7 @@ class SliceReader:
     def _cache_file(self, cut: Cut) -> Path:
         files = [cut.scan] if cut.onto is None else [cut.scan, cut.onto]
         stamps = []
-        for scan in files:
-            path = self.root / scan.path
+        for path in (file for scan in files for file in files_of(self.root / scan.path)):
             try:
                 status = path.stat()
             except OSError as error:
@@ -151,13 +154,13 @@ class SliceReader:
         return cache_folder() / "slices" / f"{key}.npz"
 
 
-def _read_single(path: Path, scan: Scan) -> tuple[Plane, Spacing]:
+def _read_single(path: Path, scan: Scan, reading: Reading) -> tuple[Plane, Spacing]:
     """A plane in its own units, or in [0, 1] for pictures."""
     if scan.grid is not None:
         return axial_plane(read_volume(path), scan.grid, None)
     if path.suffix.lower() == ".npz":
         return _read_npz(path), (1.0, 1.0)
-    picture = read_image(path)
+    picture = read_image(path, reading=reading)
     if any(not np.array_equal(picture[..., 0], picture[..., k]) for k in range(picture.shape[-1])):
         raise CorruptImageError(path, "is a colour image; MR slices are grey: save one channel")
     top = 255 if picture.dtype == np.uint8 else 65535

@@ -3,9 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import meddiff
 from lightning_app.cli import main
@@ -78,9 +82,23 @@ def test_a_config_fits_tests_and_predicts(
     assert main(["predict", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
     manifests = list(tmp_path.rglob("predictions/manifest.jsonl"))
     assert len(manifests) == 1
-    for line in manifests[0].read_text().splitlines():
-        for file in json.loads(line)["files"]:
-            assert (manifests[0].parent / file).is_file()
+    root, folder = Path(given[given.index("--data.init_args.root") + 1]), manifests[0].parent
+    for text in manifests[0].read_text().splitlines():
+        line = json.loads(text)
+        for file in line["files"]:
+            assert (folder / file).is_file()
+        if line["source"] is None:
+            continue
+        assert (root / line["source"]).is_file()
+        (size,) = {Image.open(folder / file).size for file in line["files"]}
+        if segments:
+            assert size == Image.open(root / line["source"]).size
+        else:
+            volume: Any
+            source: Any = nibabel.load(root / line["source"])
+            (volume,) = (nibabel.load(folder / file) for file in line["volumes"])
+            assert volume.shape == source.shape
+            assert np.array_equal(volume.affine, source.affine)
 
 
 # Each data set over two methods, and two data sets of other keys over each method.

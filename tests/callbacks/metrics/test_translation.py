@@ -357,3 +357,12 @@ def test_figures_of_rows_with_clusters_and_without() -> None:
 def test_arguments_out_of_range(kwargs: dict[str, int], word: str) -> None:
     with pytest.raises(ValueError, match=rf"translation\.{word}"):
         TranslationMetrics(**kwargs)
+
+
+def test_translations_that_are_not_finite_give_no_figure(tmp_path: Path) -> None:
+    class Broken(Translator):
+        error = float("inf")
+
+    trainer = trainer_in(tmp_path, TranslationMetrics())
+    with pytest.raises(ValueError, match="3 of 3 items is NaN or infinite"):
+        trainer.test(Broken(), datamodule=PairModule([0, 1, 2]), verbose=False)

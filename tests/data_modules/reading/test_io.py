@@ -63,8 +63,8 @@ def test_a_truncated_jpg_is_named(tmp_path: Path) -> None:
     ("name", "content", "reason"),
     [
         ("empty.png", b"", "empty"),
-        ("page.jpg", b"<html>not found</html>", "no image"),
-        ("lfs.png", b"version https://git-lfs.github.com/spec/v1", "no image"),
+        ("page.jpg", b"<html>not found</html>", "no PNG.*a page of text"),
+        ("lfs.png", b"version https://git-lfs.github.com/spec/v1", "git-lfs.*not fetched"),
         ("broken.dcm", b"<html>", "DICOM"),
     ],
 )

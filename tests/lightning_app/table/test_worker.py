@@ -50,6 +50,8 @@ def test_all_jobs_are_done_once_and_tested_with_the_fitted_run(
     record = Records(folder / "out/jobs").read("far-tuned-seed1")
     assert (record["state"], record["figures"]) == ("done", {"test/miou": 0.255})
     assert record["fit_run"] == "runs/far-tuned-seed1/config/2026-0"
+    assert record["validation"] == {"val/jaccard": 1.25}
+    assert Records(folder / "out/jobs").read("large-pretrained")["validation"] == {}
     assert "did fit" in (folder / "out/logs/far-tuned-seed1.log").read_text()
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 13
