@@ -108,7 +108,10 @@ def test_an_extended_run_is_one_that_was_as_long_from_the_start(
     best = best_of(part)
     assert best is not None
     assert (best.step, best.value) == min(((s, figures[s]) for s in first), key=lambda b: b[1])
-    assert read(tmp_path / "part/checkpoints/best.ckpt")["global_step"] == best.step
+    kept = read(tmp_path / "part/checkpoints/best.ckpt")
+    assert kept["global_step"] == best.step
+    of_itself = {"monitor": "val/figure", "best_model_score": best.value, "step": best.step}
+    assert kept["callbacks"]["BestCheckpoint"] == of_itself
     moved = best.step == end and len(first) > 1
     assert names(tmp_path / "part") == ["best.ckpt", *["best_scheduled.ckpt"] * moved, "last.ckpt"]
 
