@@ -290,17 +290,22 @@ def _voi(header: Header, domain: Range) -> Table | Window | None:
 
 
 def _table(item: Header, keyword: str, domain: Range) -> Table:
-    return table_of(label(keyword), item.words("LUTDescriptor"), item.words("LUTData"), domain)
+    return table_of(label(keyword), item.integers("LUTDescriptor"), item.words("LUTData"), domain)
 
 
 def _palette(header: Header, layout: Layout, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if f"SegmentedRed{_PALETTE}Data" in header.dataset:
+        descriptor = header.integers(f"Red{_PALETTE}Descriptor")
+        if descriptor[2:] == [8] and not 1 <= descriptor[0] <= 256:
+            raise ValueError(
+                f"{label(f'Red{_PALETTE}Descriptor')} is {descriptor}; not read so long"
+            )
         colours = apply_color_lut(stored, header.dataset)[..., :3]
         return _scaled(colours, colours.dtype.itemsize * 8)
     tables = [
         table_of(
             label(f"{colour}{_PALETTE}Data"),
-            header.words(f"{colour}{_PALETTE}Descriptor"),
+            header.integers(f"{colour}{_PALETTE}Descriptor"),
             header.words(f"{colour}{_PALETTE}Data"),
             layout.domain,
         )
