@@ -173,7 +173,7 @@ def _flag(header: Header, keyword: str, default: int | None) -> bool:
 def _functional_group(header: Header, keyword: str, index: int, frames: int) -> Header:
     """What holds a frame's values: a functional group, its own or all frames', or the data set."""
     own = header.items("PerFrameFunctionalGroupsSequence")
-    if own and len(own) != frames:
+    if len(own) != frames and any(group.items(keyword) for group in own):
         raise ValueError(
             f"{label('PerFrameFunctionalGroupsSequence')} has {len(own)} items for {frames} frames"
         )

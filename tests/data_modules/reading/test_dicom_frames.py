@@ -90,6 +90,10 @@ def test_functional_groups_of_each_frame_and_of_all(dicom_file: DicomFile) -> No
     np.testing.assert_allclose(read_dicom(PATH, single)[..., 0], RAMP / 30 * 255, atol=1e-3)
 
     refused(dicom_file(FRAMES, frames=3, **tags, **every), "(0028,9145)", frame=1)
+    unrelated = {"PerFrameFunctionalGroupsSequence": [{}, {}]}
+    np.testing.assert_array_equal(
+        read_dicom(PATH, dicom_file(RAMP, **unrelated)), read_dicom(PATH, dicom_file(RAMP))
+    )
     fewer = {"PerFrameFunctionalGroupsSequence": own[:2]}
     refused(dicom_file(FRAMES, frames=3, **fewer), "(5200,9230) has 2 items for 3", frame=1)
 

@@ -154,7 +154,7 @@ def test_files_without_preamble_or_syntax(dicom_file: DicomFile) -> None:
     packed = b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\4\0\0\0\xff\xd8\xff\xd9"
     refused(dicom_file(HALVES, meta=False, PixelData=("OB", packed)), "(0002,0010)")
     for junk in (b"<html>" * 100, b"\0" * 400, b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3):
-        refused(junk, "is no DICOM file")
+        refused(junk, "is no DICOM image")
 
 
 def test_pixel_data_of_another_length(dicom_file: DicomFile) -> None:
