@@ -79,7 +79,7 @@ def read_dicom(path: Path, data: bytes, *, frame: int | None = None) -> npt.NDAr
     Args:
         path: Named in errors.
         data: The bytes of the file.
-        frame: Which frame, from 1 as the standard counts them; needed where there are several.
+        frame: Which frame, from 0; needed where there are several.
 
     Returns:
         (H, W, C) in [0, 255], not rounded; C is 1 or 3.
@@ -114,12 +114,13 @@ def _read(
     frames = max(header.whole("NumberOfFrames", 1), 1)
     if number is None and frames > 1:
         raise ValueError(
-            f"holds {frames} frames ({label('NumberOfFrames')}); "
-            f"give one as frame: 1 to {frames}, or export one frame a file"
+            f"holds {frames} frames ({label('NumberOfFrames')}); export one a file, or choose "
+            f"one: data.init_args.frame, 0 to {frames - 1}"
         )
-    if number is not None and not 1 <= number <= frames:
-        raise ValueError(f"has no frame {number}: it holds {frames}, counted from 1")
-    index = (number or 1) - 1
+    index = number or 0
+    if not 0 <= index < frames:
+        held = f"{frames} frames, 0 to {frames - 1}" if frames > 1 else "one frame, 0"
+        raise ValueError(f"holds {held}, and data.init_args.frame is {index}")
     layout = _layout(header, keyword, syntax, frames)
     pixels = dataset[keyword].value or b""
     check(layout, pixels)

@@ -56,15 +56,15 @@ def coded(array: npt.NDArray[np.uint8], kind: str, **options: Any) -> bytes:
 
 def test_one_of_several_frames(dicom_file: DicomFile) -> None:
     data = dicom_file(FRAMES, frames=3)
-    refused(data, "3 frames", "frame: 1 to 3", "(0028,0008)")
-    for number in (1, 2, 3):
+    refused(data, "3 frames", "frame, 0 to 2", "(0028,0008)")
+    for number in (0, 1, 2):
         image = read_dicom(PATH, data, frame=number)[..., 0]
-        np.testing.assert_allclose(image, stretched(FRAMES[number - 1]), atol=1e-3)
-    for number in (0, 4, -1):
-        refused(data, f"no frame {number}", "holds 3, counted from 1", frame=number)
+        np.testing.assert_allclose(image, stretched(FRAMES[number]), atol=1e-3)
+    for number in (3, -1):
+        refused(data, "3 frames, 0 to 2", f"frame is {number}", frame=number)
     one = dicom_file(RAMP)
-    np.testing.assert_array_equal(read_dicom(PATH, one, frame=1), read_dicom(PATH, one))
-    refused(one, "no frame 2", frame=2)
+    np.testing.assert_array_equal(read_dicom(PATH, one, frame=0), read_dicom(PATH, one))
+    refused(one, "one frame, 0", "frame is 1", frame=1)
     refused(dicom_file(FRAMES, frames=3, NumberOfFrames=4), "(0028,0008)", frame=1)
 
 
@@ -78,19 +78,19 @@ def test_functional_groups_of_each_frame_and_of_all(dicom_file: DicomFile) -> No
     own = [functional_groups(2, 1500, 3000), functional_groups(-1, -750, 1500), {}]
     tags = {"PerFrameFunctionalGroupsSequence": own}
     data = dicom_file(FRAMES, frames=3, **tags)
-    images = [read_dicom(PATH, data, frame=number)[..., 0] for number in (1, 2, 3)]
+    images = [read_dicom(PATH, data, frame=number)[..., 0] for number in (0, 1, 2)]
     np.testing.assert_allclose(images[0], FRAMES[0] * 2 / 3000 * 255, atol=1e-3)
     np.testing.assert_allclose(images[1], 255 - FRAMES[1] / 1500 * 255, atol=1e-3)
     np.testing.assert_allclose(images[2], stretched(FRAMES[2]), atol=1e-3)
 
     every = {"SharedFunctionalGroupsSequence": [functional_groups(1, 1500, 3000)]}
-    image = read_dicom(PATH, dicom_file(FRAMES, frames=3, **every), frame=3)[..., 0]
+    image = read_dicom(PATH, dicom_file(FRAMES, frames=3, **every), frame=2)[..., 0]
     np.testing.assert_allclose(image, FRAMES[2] / 3000 * 255, atol=1e-3)
     single = dicom_file(RAMP * 100, **every)
     np.testing.assert_allclose(read_dicom(PATH, single)[..., 0], RAMP / 30 * 255, atol=1e-3)
 
     refused(dicom_file(FRAMES, frames=3, **tags, **every), "(0028,9145)", frame=1)
-    unrelated = {"PerFrameFunctionalGroupsSequence": [{}, {}]}
+    unrelated: dict[str, Any] = {"PerFrameFunctionalGroupsSequence": [{}, {}]}
     np.testing.assert_array_equal(
         read_dicom(PATH, dicom_file(RAMP, **unrelated)), read_dicom(PATH, dicom_file(RAMP))
     )
@@ -185,8 +185,8 @@ def test_compressed_frames_are_counted_and_of_the_size_said(dicom_file: DicomFil
     for offsets in (True, False):
         refused(file(*codes, offsets=offsets), "(0028,0008) is 1", "hold 2")
         both = file(*codes, offsets=offsets, NumberOfFrames=2)
-        np.testing.assert_allclose(read_dicom(PATH, both, frame=2)[..., 0], stretched(second))
-    refused(file(codes[0], NumberOfFrames=2), "x.dcm", frame=2)
+        np.testing.assert_allclose(read_dicom(PATH, both, frame=1)[..., 0], stretched(second))
+    refused(file(codes[0], NumberOfFrames=2), "x.dcm", frame=1)
     refused(file(codes[0], Rows=2, Columns=8), "(0028,0010)", "4 and 4")
     refused(file(codes[0], Rows=60000, Columns=60000), "(0028,0010)")
     refused(file(codes[0], HighBit=7, BitsStored=6), "(0028,0102)")
