@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data_modules.listing.scan_names import is_nifti
-from data_modules.reading.nifti import read_grid, read_header, turn_of
+from data_modules.reading.nifti import files_of, read_grid, read_header, turn_of
+from data_modules.reading.nifti_header import HEADER_BYTES, header_fields
+from data_modules.reading.streams import read_start
 from data_modules.reading.volumes import axial_plane
 
 _TEXTS = ("descrip", "aux_file", "db_name", "data_type", "intent_name")  # may name a person
@@ -55,10 +57,8 @@ def volume_of(source: Path, planes: Mapping[int | None, npt.NDArray[Any]]) -> An
     """
     import nibabel
 
-    image: Any = nibabel.load(source)
     grid = read_grid(source)
-    kind = next(iter(planes.values())).dtype
-    upright = np.zeros(grid.shape, kind)
+    upright = np.zeros(grid.shape, next(iter(planes.values())).dtype)
     for index, plane in planes.items():
         # A view as it is shown, so that what is written into it lands where it came from.
         shown, _ = axial_plane(upright, grid, index)
@@ -66,23 +66,18 @@ def volume_of(source: Path, planes: Mapping[int | None, npt.NDArray[Any]]) -> An
     back = nibabel.orientations.ornt_transform(
         turn_of(np.eye(4)), turn_of(read_header(source).affine)
     )
-    stored = np.asarray(nibabel.apply_orientation(upright, back)).reshape(image.shape)
-    double = isinstance(image.header, nibabel.Nifti2Header)
+    header_file, voxel_file = files_of(source)
+    own = header_fields(read_start(header_file, HEADER_BYTES), header_file == voxel_file)
+    stored = np.asarray(nibabel.apply_orientation(upright, back)).reshape(own.get_data_shape())
+    double = isinstance(own, nibabel.Nifti2Header)
     made: Any = nibabel.Nifti2Image if double else nibabel.Nifti1Image
-    return made(stored, image.affine, _header(image, made.header_class, stored))
+    # Without an affine, so that both forms stay as they are.
+    return made(stored, None, _header(own, made.header_class, stored))
 
 
-def _header(image: Any, made: Any, stored: npt.NDArray[Any]) -> Any:
-    """That of the source, as far as it says where voxels lie."""
-    import nibabel
-
-    own = image.header
-    if isinstance(own, nibabel.Nifti1Header):
-        header = made(own.binaryblock, endianness=own.endianness, check=False)
-    else:  # Analyze, which has no units but millimetres
-        header = made()
-        header.set_xyzt_units("mm")
-        header.set_sform(image.affine, "aligned")
+def _header(own: Any, made: Any, stored: npt.NDArray[Any]) -> Any:
+    """The source's, as far as it says where voxels lie."""
+    header = made(own.binaryblock, endianness=own.endianness, check=False)
     for field in _TEXTS:
         if field in header:  # the second version of the format has fewer
             header[field] = b""
