@@ -64,15 +64,11 @@ def test_a_config_fits_tests_and_predicts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     given = [*arguments(name, phantom_root, tmp_path), *starts(name, pretrained)]
-<<<<<<< HEAD
     has_test_set = any(data in name for data in ("isic", "ph2", "ixi"))
     # Held out by the fit: on images that it saw a test would be refused.
     given += [] if has_test_set else ["--data.init_args.test_fraction", "0.2"]
-    assert main(["fit", *given, *SHORT]) == 0
-=======
     with caplog.at_level("INFO"):
         assert main(["fit", *given, *SHORT]) == 0
->>>>>>> debe738d37e01211c27a803064aaa7eaf8df2b21
     (fitted,) = (tmp_path / Path(name).stem).iterdir()
     header = (fitted / "metrics.csv").read_text().splitlines()[0].split(",")
     # LEDM keeps the classifier as it ends: it validates nothing and has no best.
@@ -87,25 +83,18 @@ def test_a_config_fits_tests_and_predicts(
     assert json.loads((fitted / "splits.json").read_text())["train"]
     draws = validates and (segments or translates or can_sample(module))
     assert bool(list((fitted / "samples").glob("*.png"))) == draws
-<<<<<<< HEAD
     measures = segments or translates
+    (told,) = re.findall(r"next: lightning (.*)", caplog.text)
+    following = shlex.split(told)
+    assert following[:3] == ["test" if measures else "predict", "--ckpt_path", str(fitted)]
+    assert ("NoiseDataModule" in following) == (can_sample(module) and not segments)
+    # Where nothing can be tested, what is told is what there is, and it works as it is told.
+    runs = [] if measures else ["--run_root", str(tmp_path / "following")]
+    assert main([*following, *(["--print_config"] if measures else runs)]) == 0
+    shutil.rmtree(tmp_path / "following", ignore_errors=True)
     assert main(["test", *given, "--ckpt_path", str(fitted)]) == (0 if measures else 2)
     if measures:
         assert seen_by(tmp_path, "test") == "none"
-=======
-    has_test_set = any(data in name for data in ("isic", "ph2", "ixi"))
-    (told,) = re.findall(r"next: lightning (.*)", caplog.text)
-    following = shlex.split(told)
-    measured = (segments and has_test_set) or translates
-    assert following[:3] == ["test" if measured else "predict", "--ckpt_path", str(fitted)]
-    assert ("NoiseDataModule" in following) == (can_sample(module) and not segments)
-    # Where nothing can be tested, what is told is what there is, and it works as it is told.
-    runs = [] if measured else ["--run_root", str(tmp_path / "following")]
-    assert main([*following, *(["--print_config"] if measured else runs)]) == 0
-    held_out = [] if has_test_set else ["--data.init_args.test_fraction", "0.2"]
-    assert main(["test", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
-    shutil.rmtree(tmp_path / "following", ignore_errors=True)
->>>>>>> debe738d37e01211c27a803064aaa7eaf8df2b21
     tested = [path.name for path in tmp_path.rglob("test_*.csv")]
     assert tested == ["test_metrics.csv"] * segments + ["test_translation.csv"] * translates
     if can_sample(module) and not segments:
