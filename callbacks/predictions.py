@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,8 @@ from torch.utils.data import DataLoader
 from callbacks.files import atomic_write
 from callbacks.sources import NamesItems, source_of
 from callbacks.steps import KnowsLoadedStep
+
+_LONGEST_STEM = 160  # bytes; a file's name has at most 255, and ours end in an index and a key
 
 
 class PredictionWriter(KnowsLoadedStep):
@@ -186,12 +189,16 @@ def _unique_stems(trainer: Trainer) -> list[str]:
         return []
     items = len(loader.dataset)  # type: ignore[arg-type]
     paths = [data.item_path("predict", index) for index in range(items)]
-    stems = [
-        re.sub(r"[^\w.-]", "_", PurePosixPath(path).stem.removesuffix(".nii")) for path in paths
-    ]
+    stems = [_safe(PurePosixPath(path).stem.removesuffix(".nii")) for path in paths]
     # Some file systems do not tell upper from lower case.
     times = Counter(stem.lower() for stem in stems)
     return [
         stem if times[stem.lower()] == 1 else f"{stem}-{index:06d}"
         for index, stem in enumerate(stems)
     ]
+
+
+def _safe(stem: str) -> str:
+    """A name that every file system takes: composed, of word characters, not too long."""
+    name = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", stem))
+    return name.encode()[:_LONGEST_STEM].decode("utf-8", "ignore")
