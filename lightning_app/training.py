@@ -20,9 +20,9 @@ from callbacks import AtomicCheckpointIO
 from lightning_app.behind import find_start
 from lightning_app.config_files import LINKED, check_links, check_sections, read_given
 from lightning_app.errors import UsageError
+from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
-from lightning_app.home import expand_config
 from lightning_app.named_runs import checkpoint_of, with_run_config
 from lightning_app.parser import (
     BASES,
