@@ -14,22 +14,26 @@ from data_modules.batch import Batch
 from data_modules.errors import DataError
 from data_modules.kinds.base import DataModule, check_positive
 from data_modules.kinds.item_cache import ItemCache
-from data_modules.kinds.mask_dataset import ImageMaskDataset, Preprocess
+from data_modules.kinds.mask_dataset import Crop, ImageMaskDataset, Preprocess
 from data_modules.kinds.transforms import to_tensor
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import (
     assign_splits,
+    labelled_parts,
     needed_parts,
     raise_problems,
     require_items,
     require_official_disjoint,
+    whole_test,
 )
 from data_modules.listing.items import Item, Listing, Part, Problem
+from data_modules.listing.left_out import notes_of
 from data_modules.listing.mask_problems import foreground_is_255, mask_problems, mask_values
 from data_modules.listing.records import Records
 from data_modules.listing.split_problems import split_problems
 from data_modules.listing.splits import SplitPlan
 from data_modules.listing.verify import files_of, verify
+from data_modules.reading.formats import IMAGE_KINDS
 
 _SHARE_OF_MEMORY = 0.5  # of the free memory that `cache: auto` takes at most
 
@@ -55,7 +59,8 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
     Args:
         root: Folder that holds the data set's top-level folders. None: `data/<data set>`.
         num_classes: Classes of the masks, background included.
-        test_fraction: Share of the groups held out for test, where there is no official test set.
+        test_fraction: Share of the groups held out for test, where there is no official test set;
+            1 takes all of them, for a folder that is not trained on.
         cache: `memory` keeps decoded images, `none` does not, `auto` does where they take less than
             half of the free memory.
         num_train_samples: Exactly so many training images, of whole groups; all others are halved
@@ -68,6 +73,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         **kwargs: As `DataModule`.
     """
 
+    truths: ClassVar[frozenset[str]] = frozenset({"mask"})
     mask_size_free: ClassVar[bool] = False
     """Whether masks may have another size than their images."""
 
@@ -103,6 +109,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         self.num_train_samples = num_train_samples
         self.num_val_samples = num_val_samples
         self.num_test_samples = num_test_samples
+        self._digests: dict[str, str] = {}
 
     @abstractmethod
     def listing(self, exclusion: Exclusion) -> Listing:
@@ -123,8 +130,15 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             return False
         return True
 
+    def cropping(self) -> Crop | None:
+        """What says which part of each image as decoded is taken, of its mask too; None: all of it.
+
+        As `preprocessing`, it is sent to worker processes.
+        """
+        return None
+
     def preprocessing(self) -> Preprocess | None:
-        """What changes each image as decoded, before channels and size; None: nothing.
+        """What changes the pixels of each image, cropped, before channels and size; None: nothing.
 
         It is sent to worker processes: a function of a module, or a `functools.partial` of one.
         """
@@ -140,10 +154,26 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         exclusion = Exclusion(self.exclude_file)
         listing = self.listing(exclusion)
         exclusion.require_all_used()
+        if not any(part.items or part.met.problems for part in listing.parts):
+            raise self._nothing(listing)
         own_test = self.test_fraction > 0 or self.num_train_samples is not None
         if listing.test is not None and not listing.test.labelled and own_test:
             listing.test = None  # no masks to test on, and the user wants others
         return listing
+
+    def _nothing(self, listing: Listing) -> DataError:
+        """The error that no image is listed."""
+        folders = [f"{part.folder}/" for part in listing.parts if part.folder]
+        where = f"{' and '.join(folders)} in " if folders else ""
+        excluded = "" if self.exclude_file is None else f" that {self.exclude_file} does not list"
+        return DataError(
+            f"data.init_args.root: {where}{self.root} holds no {IMAGE_KINDS} file{excluded}.\n"
+            + "".join(f"{note}.\n" for note in self._notes(listing))
+            + self.advice()
+        )
+
+    def _notes(self, listing: Listing) -> list[str]:
+        return notes_of(self.root, (part.met for part in listing.parts))
 
     def split_plan(self, listing: Listing) -> SplitPlan:
         """How the images are shared out; an official set takes the place of its fraction."""
@@ -165,8 +195,14 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             DataError: If something is unpaired or cannot be used; lists it.
         """
         listing = self.list_files()
+        self.tell(self._notes(listing))
         plan = self.split_plan(listing)
-        parts = needed_parts(stage, listing, plan, self.predict_split)
+        whole = stage == "test" and self.test_split == "all"
+        parts = (
+            labelled_parts(listing)
+            if whole
+            else needed_parts(stage, listing, plan, self.predict_split)
+        )
         predicting = stage == "predict"
         masks = not predicting or all(item.labelled for part in parts for item in part.items)
         records, problems = self._read(parts, masks)
@@ -174,14 +210,17 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         if predicting and self.predict_split == "all":
             everything = [item for part in parts for item in part.items]
             return InspectedMasks({"predict": everything}, records)
-        splits = assign_splits(
-            listing.pool if listing.pool in parts else Part(),
-            listing.val if listing.val in parts else None,
-            listing.test if listing.test in parts else None,
-            records,
-            plan,
-        )
-        require_official_disjoint(splits, records)
+        if whole:
+            splits = whole_test([item for part in parts for item in part.items], plan)
+        else:
+            splits = assign_splits(
+                listing.pool if listing.pool in parts else Part(),
+                listing.val if listing.val in parts else None,
+                listing.test if listing.test in parts else None,
+                records,
+                plan,
+            )
+            require_official_disjoint(splits, records)
         require_items(stage, splits, plan, predict_split=self.predict_split, root=self.root)
         if predicting:
             splits = {"predict": splits[self.predict_split]}
@@ -191,13 +230,20 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         """Reads every file and lists all that is wrong.
 
         Args:
-            note: Not called: what is no problem is nothing here.
+            note: Gets which files are left out.
         """
         try:
             listing = self.list_files()
         except DataError as error:
             return [Problem("missing", str(self.root), str(error))]
+        for line in self._notes(listing):
+            note(line)
         records, problems = self._read(listing.parts, masks=True)
+        problems += [
+            Problem("missing", f"{part.folder}/", f"holds no {IMAGE_KINDS} file that is read")
+            for part in listing.parts
+            if part.folder and not part.items
+        ]
         plan = self.split_plan(listing)
         return problems + split_problems(self.root, listing, records, plan)
 
@@ -210,7 +256,8 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         items = [item for part in parts for item in part.items]
         records, unreadable = verify(self.root, files_of(items, masks), self.reading)
         if not masks:
-            return records, unreadable
+            met = dict.fromkeys(p for part in parts for p in part.met.problems)
+            return records, [*met, *unreadable]
         unfit = mask_problems(
             self.root,
             items,
@@ -219,11 +266,13 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             size_free=self.mask_size_free,
             orientation=self.reading.orientation,
         )
-        return records, [p for part in parts for p in part.problems] + unreadable + unfit
+        unpaired = dict.fromkeys(p for part in parts for p in part.problems)
+        return records, [*unpaired, *unreadable, *unfit]
 
     def datasets_of(self, found: InspectedMasks, stage: str) -> dict[str, ImageMaskDataset]:
         """The torch data set of each split."""
         splits, records = found.splits, found.records
+        self._digests = {path: record.digest for path, record in records.items()}
         if self.num_train_samples is not None:
             shares = ", ".join(f"{len(items)} {split}" for split, items in splits.items())
             rank_zero_info(f"split: {shares} (seed {self.split_seed})")
@@ -243,12 +292,18 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
                 reading=self.reading,
                 binary_masks=binary,
                 deep=deep,
+                crop=self.cropping(),
                 preprocess=preprocess,
                 augmentation=self.augmentation if split == "train" else None,
                 cached=cached and split != "predict",
+                placed=split == "predict",
             )
             for split, items in splits.items()
         }
+
+    def digests_of(self, item: Item) -> tuple[str, ...]:
+        """SHA-256 of the image."""
+        return (self._digests[item.image],)
 
     def _cached(self, count: int, deep: bool, masks: bool) -> bool:
         """Whether decoded images are kept; each process on this machine holds its own."""

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from data_modules.listing.modalities import Scan
 from data_modules.listing.scan_names import stem_of
+from data_modules.names import escaped
 from data_modules.reading.volumes import Plane, Spacing, axial_index
 
 Key: TypeAlias = Literal["image", "source", "target"]
@@ -31,7 +32,8 @@ class SliceItem:
     """What one index of a split gives.
 
     Attributes:
-        path: Names it: the file of a single slice, else the volume with `_slice<index>`.
+        path: Names it, `escaped`: the file of a single slice, else the volume with
+            `_slice<index>`.
         subject: Whose it is.
         cuts: The planes of each key of the batch, all alike.
         row: Which of the planes.
@@ -41,6 +43,17 @@ class SliceItem:
     subject: str
     cuts: Mapping[Key, Cut]
     row: int = 0
+
+    @property
+    def group(self) -> str:
+        """What a split does not tear apart: the subject."""
+        return self.subject
+
+    @property
+    def source(self) -> tuple[str, int | None]:
+        """The file that names it, and the axial plane of it; None of a single slice."""
+        cut = next(iter(self.cuts.values()))
+        return cut.scan.path, cut.indices[self.row] if cut.indices else None
 
 
 @dataclass(frozen=True)
@@ -62,9 +75,9 @@ def items_of(cuts: Mapping[Key, Cut]) -> list[SliceItem]:
     """One item a plane, named after the first of the cuts."""
     scan, indices = next((cut.scan, cut.indices) for cut in cuts.values())
     if not indices:
-        return [SliceItem(scan.path, scan.subject, cuts)]
+        return [SliceItem(escaped(scan.path), scan.subject, cuts)]
     # A name without `.gz`, so that its stem names the slice.
-    names = [f"{stem_of(scan.path)}_slice{index:03d}.nii" for index in indices]
+    names = [f"{escaped(stem_of(scan.path))}_slice{index:03d}.nii" for index in indices]
     return [SliceItem(name, scan.subject, cuts, row) for row, name in enumerate(names)]
 
 

@@ -1,10 +1,13 @@
 """What a data set lists: images, their masks, and what is wrong with them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from data_modules.names import escaped, one_line
+
 Kind: TypeAlias = Literal[
-    "missing", "unreadable", "unpaired", "size", "values", "duplicate", "leak", "split"
+    "missing", "file", "unreadable", "unpaired", "size", "values", "duplicate", "leak", "split"
 ]
 
 
@@ -13,7 +16,7 @@ class Problem:
     """One thing that is wrong with a data set.
 
     Attributes:
-        kind: What sort of problem it is.
+        kind: What sort of problem it is; `file` is what is no file where one is expected.
         path: File or folder, relative to the root.
         text: What is wrong, and how to fix it where that is not plain.
     """
@@ -23,7 +26,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.text}"
+        return f"{one_line(self.path)}: {escaped(self.text)}"
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,13 @@ class Item:
 
     @property
     def path(self) -> str:
-        """What names it: the path of its image."""
-        return self.image
+        """What names it: the path of its image, `escaped` where that is no UTF-8."""
+        return escaped(self.image)
+
+    @property
+    def source(self) -> tuple[str, int | None]:
+        """The file that the image is read from; it has no planes."""
+        return self.image, None
 
     @property
     def labelled(self) -> bool:
@@ -67,18 +75,44 @@ class Item:
 
 
 @dataclass
+class Findings:
+    """What was met beside the files of a data set.
+
+    Attributes:
+        problems: What is no file where one is expected, and files of one name.
+        left_out: Files that are not read, relative to the root.
+        repeated: Links to folders that are listed elsewhere, and what they lead to.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+
+    def add(self, others: Iterable["Findings"]) -> None:
+        """Takes over what was met elsewhere, each thing once."""
+        for other in others:
+            for own, new in zip(vars(self).values(), vars(other).values(), strict=True):
+                own[:] = dict.fromkeys([*own, *new])
+
+
+@dataclass
 class Part:
     """The items of one image folder.
 
     Attributes:
         items: In alphabetical order.
-        problems: Unpaired files, missing folder of masks.
+        problems: Unpaired files, missing folder of masks, and what `met` holds.
         labelled: Whether there is a folder of masks.
+        folder: Where its images lie; empty where there is no such folder.
+        met: What lies beside the files; its problems are those of images, which concern a run that
+            reads no masks too.
     """
 
     items: list[Item] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     labelled: bool = False
+    folder: str = ""
+    met: Findings = field(default_factory=Findings)
 
 
 @dataclass

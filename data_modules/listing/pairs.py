@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_modules.listing.exclusion import Exclusion
-from data_modules.listing.files import find_files
-from data_modules.listing.items import Item, MaskPart, Part, Problem
+from data_modules.listing.files import find_files, in_form_of_disk, missing_folder
+from data_modules.listing.items import Findings, Item, MaskPart, Part, Problem
+from data_modules.names import comparable, form_alone
 from data_modules.reading.formats import IMAGE_SUFFIXES
 
 
@@ -37,23 +38,25 @@ def pair_folders(
         mask_type: `.npy` where masks are arrays; else any kind of image is taken for a mask.
         label: As in `MaskPart`.
     """
+    images, masks = in_form_of_disk(root, images), in_form_of_disk(root, masks)
     labelled = (root / masks).is_dir()
-    problems: list[Problem] = []
     kinds = {".npy"} if mask_type == ".npy" else IMAGE_SUFFIXES
-    found = find_files(root, masks, ignore, kinds) if labelled else []
+    met, met_masks = Findings(), Findings()
+    image_of = by_key(find_files(root, images, met, ignore), images, "", met.problems)
+    found = find_files(root, masks, met_masks, ignore, kinds) if labelled else []
+    mask_of = by_key(found, masks, mask_suffix, met_masks.problems)
     return pair_by_key(
-        by_key(find_files(root, images, ignore), images, "", problems),
-        {
-            key: (MaskPart(file, label),)
-            for key, file in by_key(found, masks, mask_suffix, problems).items()
-        },
+        image_of,
+        {key: (MaskPart(file, label),) for key, file in mask_of.items()},
         images=images,
         masks=masks,
         labelled=labelled,
         exclusion=exclusion,
         group_of=group_of,
         wanted=lambda key: f"{masks}/{key}{mask_suffix}{mask_type}",
-        problems=problems,
+        met=met,
+        met_masks=met_masks,
+        missing="" if labelled else missing_folder(root / masks),
     )
 
 
@@ -67,7 +70,9 @@ def pair_by_key(
     exclusion: Exclusion,
     group_of: Callable[[str], str],
     wanted: Callable[[str], str],
-    problems: Sequence[Problem] = (),
+    met: Findings,
+    met_masks: Findings | None = None,
+    missing: str = "missing folder",
 ) -> Part:
     """Pairs images and masks of one key, in any layout.
 
@@ -80,15 +85,15 @@ def pair_by_key(
         exclusion: What the user leaves out.
         group_of: Gives the group of a key.
         wanted: The mask file that a key needs, for the message that it is missing.
-        problems: Found before; those of excluded files are dropped.
+        met: What lies beside the images; what is excluded is dropped.
+        met_masks: The same of the masks, where those lie elsewhere.
+        missing: Why there is no folder of masks.
     """
-    part = Part(problems=list(problems), labelled=labelled)
+    part = Part(labelled=labelled, folder=images)
     for key in sorted(image_of.keys() | masks_of.keys()):
         image, parts = image_of.get(key), tuple(masks_of.get(key, ()))
         # Names are only made where some are excluded: there may be 400,000 files.
-        if exclusion.names and exclusion.covers(
-            *_names(key, image, *(mask.path for mask in parts))
-        ):
+        if exclusion and exclusion.covers(*_names(key, image, *(mask.path for mask in parts))):
             continue
         if image is None:
             text = f"a mask without an image in {images}/"
@@ -98,12 +103,29 @@ def pair_by_key(
         if not parts and labelled:
             text = f"an image without its mask {wanted(key)}"
             part.problems.append(Problem("unpaired", image, text))
-    if excluded := exclusion.names:
-        part.problems = [p for p in part.problems if not excluded & _names(p.path, p.path)]
+    met = _kept(met, exclusion)
+    of_masks = Findings() if met_masks is None else _kept(met_masks, exclusion)
+    part.problems[:0] = dict.fromkeys(met.problems + of_masks.problems)
+    read = {item.image for item in part.items} | {m.path for i in part.items for m in i.masks}
+    told = read | {problem.path for problem in part.problems}
+    part.met.add([met, Findings([], of_masks.left_out, of_masks.repeated)])
+    # Of one folder of images and masks, each is left out by the other's search.
+    part.met.left_out = [file for file in part.met.left_out if file not in told]
     if not labelled:
-        text = f"missing folder: the masks of {len(part.items)} images in {images}/"
+        text = f"{missing}: the masks of {len(part.items)} images in {images}/"
         part.problems.append(Problem("missing", f"{masks}/", text))
     return part
+
+
+def _kept(met: Findings, exclusion: Exclusion) -> Findings:
+    """What was met, without what the user leaves out."""
+    if not exclusion:
+        return met
+    return Findings(
+        [p for p in met.problems if not exclusion.covers(*_names(p.path, p.path))],
+        [file for file in met.left_out if not exclusion.covers(*_names(file, file))],
+        met.repeated,
+    )
 
 
 def _names(key: str, *files: str | None) -> set[str]:
@@ -121,6 +143,8 @@ def by_key(
 ) -> dict[str, str]:
     """Files by their path inside the folder without suffixes; two of one key are a problem.
 
+    Keys are `comparable`: a mask has its image's in any Unicode form.
+
     Args:
         files: Relative to the root.
         folder: All of them lie below it.
@@ -129,16 +153,21 @@ def by_key(
     """
     found: dict[str, str] = {}
     for file in files:
-        key = Path(file).with_suffix("").relative_to(folder).as_posix()
+        key = comparable(Path(file).with_suffix("").relative_to(folder).as_posix())
         if suffix:
-            if not key.lower().endswith(suffix.lower()):
+            if not key.lower().endswith(comparable(suffix).lower()):
                 text = f"is no mask: the name does not end in {suffix!r}"
                 problems.append(Problem("unpaired", file, text))
                 continue
-            key = key[: -len(suffix)]
+            key = key[: -len(comparable(suffix))]
         if key in found:
-            text = f"has the same name as {found[key]}; remove one of them"
-            problems.append(Problem("duplicate", file, text))
+            problems.append(same_name(file, found[key]))
             continue
         found[key] = file
     return found
+
+
+def same_name(file: str, other: str) -> Problem:
+    """The problem that two files stand for the same."""
+    text = form_alone(file, other) or f"has the same name as {other}"
+    return Problem("duplicate", file, f"{text}; remove one of them")

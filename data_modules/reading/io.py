@@ -18,13 +18,15 @@ from data_modules.reading.memory import lacking_memory
 from data_modules.reading.options import AS_STORED, Reading
 from data_modules.reading.orientation import UPRIGHT, oriented
 from data_modules.reading.pictures import Picture, open_picture, orientation_tag
+from data_modules.reading.pointers import unfetched
 
 
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        CorruptImageError: If it cannot be read, is empty, or is larger than the free memory.
+        CorruptImageError: If it cannot be read, is empty, only points to its content, or is larger
+            than the free memory.
     """
     try:
         if lack := lacking_memory(path.stat().st_size):
@@ -34,6 +36,8 @@ def read_bytes(path: Path) -> bytes:
         raise CorruptImageError(path, f"cannot be read ({error.strerror})") from error
     if not data:
         raise CorruptImageError(path, "is empty (0 bytes)")
+    if reason := unfetched(data):
+        raise CorruptImageError(path, reason)
     return data
 
 

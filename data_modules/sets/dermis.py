@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from data_modules.kinds.masks import ImageMaskDataModule
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.files import find_files, subfolder
-from data_modules.listing.items import Listing, MaskPart, Part, Problem
+from data_modules.listing.items import Findings, Listing, MaskPart, Part, Problem
 from data_modules.listing.pairs import by_key, pair_by_key
 
 _SETS = {"melanoma": "Skin Image Data Set-1", "notmelanoma": "Skin Image Data Set-2"}
@@ -54,7 +54,7 @@ class DermISDataModule(ImageMaskDataModule):
             DataError: If none of the folders is there.
         """
         sources = ("dermis", "dermquest") if self.dermquest else ("dermis",)
-        part = Part(labelled=True)
+        part = Part(labelled=True, folder="skin_data")
         for kind, archive in _SETS.items():
             for source in sources:
                 folder = next(self._folders(kind, source), None)
@@ -65,6 +65,7 @@ class DermISDataModule(ImageMaskDataModule):
                 found = self._photographs(folder, f"{kind}/{source}", exclusion)
                 part.items += found.items
                 part.problems += found.problems
+                part.met.add([found.met])
         if not part.items and all(problem.kind == "missing" for problem in part.problems):
             raise self.wrong_layout(
                 f"DermIS needs {_SETS['melanoma']}/skin_data/melanoma/dermis/ and "
@@ -73,17 +74,18 @@ class DermISDataModule(ImageMaskDataModule):
         return Listing(part)
 
     def _photographs(self, folder: str, name: str, exclusion: Exclusion) -> Part:
-        problems: list[Problem] = []
-        files = find_files(self.root, folder)
+        met = Findings()
+        files, endings = find_files(self.root, folder, met), (_IMAGE, _MASK)
         images, masks = (
             by_key(
                 [file for file in files if Path(file).stem.lower().endswith(ending)],
                 folder,
                 ending,
-                problems,
+                met.problems,
             )
-            for ending in (_IMAGE, _MASK)
+            for ending in endings
         )
+        met.left_out += [f for f in files if not Path(f).stem.lower().endswith(endings)]
         return pair_by_key(
             images,
             {key: (MaskPart(file, 1),) for key, file in masks.items()},
@@ -93,7 +95,7 @@ class DermISDataModule(ImageMaskDataModule):
             exclusion=exclusion,
             group_of=lambda key: f"{name}/" + re.sub(r"_\d+$", "", key),
             wanted=lambda key: f"{folder}/{key}{_MASK}.png",
-            problems=problems,
+            met=met,
         )
 
     def _folders(self, kind: str, source: str) -> Iterator[str]:

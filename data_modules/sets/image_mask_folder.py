@@ -3,15 +3,17 @@
 Layout and traps: docs/data/image_mask_folder.md.
 """
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from data_modules.errors import DataError
 from data_modules.kinds.base import PredictSplit
 from data_modules.kinds.masks import ImageMaskDataModule
+from data_modules.kinds.told import Named
 from data_modules.listing.exclusion import Exclusion
-from data_modules.listing.files import find_files
+from data_modules.listing.files import in_form_of_disk, missing_folder, names_in
 from data_modules.listing.items import Listing
 from data_modules.listing.pairs import pair_folders
 
@@ -55,30 +57,38 @@ class ImageMaskFolderDataModule(ImageMaskDataModule):
         self.masks = masks
         self.mask_suffix = mask_suffix
         self.group_of = _grouping(group_regex)
+        self._grouped = group_regex is not None
+
+    @classmethod
+    def has_official_names(cls, paths: Iterable[str]) -> bool:
+        """Never: two folders may both hold `case01.png`."""
+        return False
+
+    def group_of_item(self, item: Named) -> str | None:
+        """The patient; without `group_regex` the name alone, which another folder may have too."""
+        return item.group if self._grouped else None
 
     def listing(self, exclusion: Exclusion) -> Listing:
         """Lists the two folders.
 
         Raises:
-            DataError: If there is no folder of images, or no image in it.
+            DataError: If there is no folder of images.
         """
-        if not (self.root / self.images).is_dir():
-            there = sorted(p.name for p in self.root.iterdir() if not p.name.startswith("."))[:5]
+        images, masks = (in_form_of_disk(self.root, name) for name in (self.images, self.masks))
+        folder = self.root / images
+        if not folder.is_dir():
+            there = [name for name in names_in(self.root) if not name.startswith(".")][:5]
+            why = f"; {images} {missing_folder(folder)}" if os.path.lexists(folder) else ""
             raise DataError(
-                f"data.init_args.images: there is no folder {self.images}/ in {self.root}, which "
-                f"holds {', '.join(there) or 'nothing'}.\n"
+                f"data.init_args.images: there is no folder {images}/ in {self.root}, which "
+                f"holds {', '.join(there) or 'nothing'}{why}.\n"
                 f"Set data.init_args.images (and masks) to the right names.\n{self.advice()}"
-            )
-        if not find_files(self.root, self.images):
-            raise DataError(
-                f"data.init_args.images: {self.root / self.images} holds no png, jpg, bmp, tiff, "
-                f"gif or DICOM file.\n{self.advice()}"
             )
         return Listing(
             pair_folders(
                 self.root,
-                self.images,
-                self.masks,
+                images,
+                masks,
                 mask_suffix=self.mask_suffix,
                 exclusion=exclusion,
                 group_of=self.group_of,

@@ -60,7 +60,9 @@ class MontgomeryDataModule(ChestDataModule):
         ]
         # Both list the images, and say the same about them.
         problems = list(dict.fromkeys(left.problems + right.problems))
-        return Listing(Part(items, problems, left.labelled or right.labelled))
+        part = Part(items, problems, left.labelled or right.labelled, left.folder)
+        part.met.add([left.met, right.met])
+        return Listing(part)
 
 
 def _patient(key: str) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from data_modules.kinds.chest import ChestDataModule
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.files import find_files
-from data_modules.listing.items import Listing
+from data_modules.listing.items import Findings, Listing
 from data_modules.listing.pairs import pair_folders
 
 
@@ -17,7 +17,8 @@ class NIHDataModule(ChestDataModule):
     """100 images, anterior-posterior or the other way; images of one patient stay in one split.
 
     Args:
-        root: Folder that holds `NIH/`, or `data/NIH/` as the archive unpacks.
+        root: Folder that holds `XLSor_data/data/NIH/` as the archive unpacks, `data/NIH/` or
+            `NIH/`.
         **kwargs: As `ChestDataModule`.
     """
 
@@ -32,7 +33,7 @@ class NIHDataModule(ChestDataModule):
         "Tang et al., XLSor: a robust and accurate lung segmentor on chest X-rays, MIDL 2019, "
         "arXiv:1904.09229; images: Wang et al., ChestX-ray8, CVPR 2017, arXiv:1705.02315"
     )
-    folders: ClassVar[tuple[str, ...]] = ("NIH", "data/NIH")
+    folders: ClassVar[tuple[str, ...]] = ("NIH", "data/NIH", "XLSor_data/data/NIH")
     images: ClassVar[str] = "images"
     # Whoever takes the images from ChestX-ray14 has them larger than the masks.
     mask_size_free: ClassVar[bool] = True
@@ -44,7 +45,7 @@ class NIHDataModule(ChestDataModule):
             DataError: If the folder of images is not there.
         """
         base = self.top_level()
-        masks = find_files(self.root, f"{base}/masks")
+        masks = find_files(self.root, f"{base}/masks", Findings())  # listed again below
         named = any(file.rsplit(".", 1)[0].lower().endswith("_mask") for file in masks)
         return Listing(
             pair_folders(

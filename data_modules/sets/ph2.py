@@ -9,11 +9,13 @@ from typing import ClassVar
 from data_modules.kinds.masks import ImageMaskDataModule
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.files import find_files, subfolder
-from data_modules.listing.items import Listing, MaskPart, Problem
+from data_modules.listing.items import Findings, Listing, MaskPart, Problem
 from data_modules.listing.pairs import pair_by_key
+from data_modules.names import comparable
 
 _IMAGES = "_dermoscopic_image"
 _MASKS = "_lesion"
+_REGIONS = "_roi"  # coloured parts of some lesions, which are not asked for here
 
 
 class PH2DataModule(ImageMaskDataModule):
@@ -49,11 +51,14 @@ class PH2DataModule(ImageMaskDataModule):
         if cases is None:
             raise self.wrong_layout("PH2 needs PH2Dataset/PH2 Dataset images/IMD002/ ... in it")
         folder = cases.relative_to(self.root).as_posix()
-        files = find_files(self.root, folder)
-        problems: list[Problem] = []
-        masks = _of_cases(files, _MASKS, problems)
+        met = Findings()
+        files = find_files(self.root, folder, met)
+        masks = _of_cases(files, _MASKS, met.problems)
+        images = _of_cases(files, _IMAGES, met.problems)
+        known = (_MASKS, _IMAGES, _REGIONS)
+        met.left_out += [f for f in files if not Path(f).parent.name.lower().endswith(known)]
         part = pair_by_key(
-            _of_cases(files, _IMAGES, problems),
+            images,
             {case: (MaskPart(file, 1),) for case, file in masks.items()},
             images=folder,
             masks=f"{folder}/*/*{_MASKS}",
@@ -61,7 +66,7 @@ class PH2DataModule(ImageMaskDataModule):
             exclusion=exclusion,
             group_of=lambda case: case,
             wanted=lambda case: f"{folder}/{case}/{case}{_MASKS}/{case}{_MASKS}.bmp",
-            problems=problems,
+            met=met,
         )
         return Listing(part)
 
@@ -73,7 +78,7 @@ def _of_cases(files: list[str], ending: str, problems: list[Problem]) -> dict[st
         folder = Path(file).parent.name
         if not folder.lower().endswith(ending):
             continue
-        case = folder[: -len(ending)]
+        case = comparable(folder[: -len(ending)])
         if case in found:
             text = f"is in one folder with {found[case]}; remove one of them"
             problems.append(Problem("duplicate", file, text))

@@ -4,9 +4,8 @@ Layout, licence, citation and traps: docs/data/shenzhen.md.
 """
 
 import re
-from typing import Any, ClassVar
-
-from lightning.pytorch.utilities import rank_zero_info
+from dataclasses import replace
+from typing import ClassVar
 
 from data_modules.kinds.chest import ChestDataModule
 from data_modules.listing.exclusion import Exclusion
@@ -40,10 +39,6 @@ class ShenzhenDataModule(ChestDataModule):
     folders: ClassVar[tuple[str, ...]] = ("Shenzhen", "ChinaSet_AllFiles")
     images: ClassVar[str] = "CXR_png"
 
-    def __init__(self, root: str | None = None, **kwargs: Any) -> None:
-        super().__init__(root=root, **kwargs)
-        self._told = False
-
     def listing(self, exclusion: Exclusion) -> Listing:
         """Lists the images with masks.
 
@@ -68,14 +63,11 @@ class ShenzhenDataModule(ChestDataModule):
         unmasked = {item.image for item in part.items if not item.labelled}
         if not unmasked or len(unmasked) == len(part.items):
             return part
-        if not self._told:
-            count = f"{len(unmasked)} of {len(part.items)} images"
-            rank_zero_info(f"{self.short_name}: {count} have no mask and are left out")
-            self._told = True
-        return Part(
-            [item for item in part.items if item.labelled],
-            [problem for problem in part.problems if problem.path not in unmasked],
-            part.labelled,
+        self.tell([f"{len(unmasked)} of {len(part.items)} images have no mask and are left out"])
+        return replace(
+            part,
+            items=[item for item in part.items if item.labelled],
+            problems=[problem for problem in part.problems if problem.path not in unmasked],
         )
 
 
