@@ -46,7 +46,8 @@ def tell_end(trainer: Trainer, module: LightningModule, run: str) -> None:
     lines.append(f"run directory: {run}")
     data = trainer.datamodule  # type: ignore[attr-defined]
     command = next_command(module, data, run)
-    if command is not None:
+    # A fast_dev_run leaves no weights.
+    if command is not None and any(Path(run, "checkpoints").glob("*.ckpt")):
         lines.append(f"next: {command}")
     for line in lines:
         rank_zero_info(line)

@@ -3,10 +3,10 @@
 import multiprocessing
 import os
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -17,48 +17,20 @@ from data_modules.batch import Batch
 from data_modules.errors import DataError
 from data_modules.kinds.augmentation import Augmentation
 from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
+from data_modules.kinds.told import Inspected, Named, ToldItems
 from data_modules.listing.files import names_in
 from data_modules.listing.items import Problem
-from data_modules.listing.traces import Trace
 from data_modules.reading.options import Orientation, Reading
 
 PredictSplit: TypeAlias = Literal["train", "val", "test", "all"]
 TestSplit: TypeAlias = Literal["test", "all"]
 
 
-class Named(Protocol):
-    """An item of a split."""
-
-    @property
-    def path(self) -> str:
-        """What names it: its file relative to the root, or made from that."""
-        ...
-
-    @property
-    def group(self) -> str:
-        """What a split does not tear apart."""
-        ...
-
-    @property
-    def source(self) -> tuple[str, int | None]:
-        """The file it is read from, relative to the root, and the plane of it, where it has any."""
-        ...
-
-
-class Inspected(Protocol):
-    """What a data module found when it read the files of a stage."""
-
-    @property
-    def splits(self) -> Mapping[str, Sequence[Named]]:
-        """The items of each split."""
-        ...
-
-
 InspectedT = TypeVar("InspectedT", bound=Inspected)
 DatasetT = TypeVar("DatasetT", bound=Dataset[Batch])
 
 
-class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
+class DataModule(ToldItems, LightningDataModule, Generic[InspectedT, DatasetT]):
     """A data set of files. A kind of data set says how files are read and become a torch data set.
 
     Before a run starts every file it needs is read once; what is wrong is one `DataError`.
@@ -179,19 +151,6 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
             note: Gets what is worth knowing and no problem, as which files are pairs.
         """
 
-    @abstractmethod
-    def digests_of(self, item: Any) -> tuple[str, ...]:
-        """SHA-256 of each file that an item of a split is read from, masks aside."""
-
-    @classmethod
-    def has_official_names(cls, paths: Iterable[str]) -> bool:
-        """Whether the paths of items mean the same images in every root.
-
-        So it is where the data set names its files; where a user does, another root may hold other
-        images of these names.
-        """
-        return True
-
     def prepare_data(self) -> None:
         """Reads what the running stage needs; Lightning calls it in one process a node."""
         running = None if self.trainer is None else self.trainer.state.fn
@@ -256,45 +215,6 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
             f"{self.origin}\nA stand-in: lightning phantom {self.short_name} --root {folder} "
             f"--num {self.stand_in} --seed 0"
         )
-
-    def split_table(self) -> dict[str, list[str]]:
-        """The items of each split, as `item_path` names them, after `setup`."""
-        return {split: [item.path for item in items] for split, items in self._splits.items()}
-
-    def traces(self) -> dict[str, list[Trace]]:
-        """What tells the items of each split again, after `setup`."""
-        return {
-            split: [
-                Trace(item.path, self.group_of_item(item), self.digests_of(item)) for item in own
-            ]
-            for split, own in self._splits.items()
-        }
-
-    def group_of_item(self, item: Named) -> str | None:
-        """What a split does not tear apart; None where that is but the name of the image."""
-        return item.group
-
-    def item_path(self, split: str, index: int) -> str:
-        """What names an item: its file relative to the root, or a slice of that volume.
-
-        Args:
-            split: `train`, `val`, `test` or `predict`.
-            index: As in the batch.
-        """
-        return self._splits[split][index].path
-
-    def item_source(self, split: str, index: int) -> tuple[str, int | None]:
-        """The file that an item is read from, relative to the root, and its plane in that file.
-
-        Args:
-            split: `train`, `val`, `test` or `predict`.
-            index: As in the batch.
-
-        Returns:
-            Path, with forward slashes, and the axial plane from 0 upwards; None where the file is
-            one image.
-        """
-        return self._splits[split][index].source
 
     def ahead(self) -> tuple[frozenset[str], PredictSplit | None]:
         """What a trained module can be measured and used on, after the `setup` of a fit.

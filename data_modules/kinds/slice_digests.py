@@ -1,10 +1,13 @@
 """The contents of the files that MR slices are cut from."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from data_modules.kinds.slice_cuts import SliceItem
+from data_modules.kinds.told import ToldItems
+from data_modules.listing.scan_names import ScanNames
 from data_modules.reading.io import read_bytes
 
 
@@ -38,3 +41,23 @@ class FileDigests:
             }
             for name, own in splits.items()
         }
+
+
+class TellsSlices(ToldItems):
+    """A data module of slices, as far as it tells of them by subject and file."""
+
+    _digests: FileDigests
+
+    @classmethod
+    @abstractmethod
+    def names(cls) -> ScanNames:
+        """How the files of the data set are named."""
+
+    def digests_of(self, item: SliceItem) -> tuple[str, ...]:
+        """SHA-256 of each file that a slice is cut from."""
+        return self._digests.of_item(item)
+
+    @classmethod
+    def has_official_names(cls, paths: Iterable[str]) -> bool:
+        """Whether all are of official subjects."""
+        return all(cls.names().subject.match(PurePosixPath(path).name) for path in paths)

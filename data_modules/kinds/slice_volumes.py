@@ -67,7 +67,8 @@ def volume_of(source: Path, planes: Mapping[int | None, npt.NDArray[Any]]) -> An
     stored = np.asarray(nibabel.apply_orientation(upright, back)).reshape(own.get_data_shape())
     double = isinstance(own, nibabel.Nifti2Header)
     made: Any = nibabel.Nifti2Image if double else nibabel.Nifti1Image
-    return made(stored, own.get_best_affine(), _header(own, made.header_class, stored))
+    # Without an affine, so that both forms stay as they are.
+    return made(stored, None, _header(own, made.header_class, stored))
 
 
 def _header(own: Any, made: Any, stored: npt.NDArray[Any]) -> Any:

@@ -1,10 +1,9 @@
 """The data module that all sets of MR scans in several modalities share."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from torch import Tensor
@@ -14,7 +13,7 @@ from data_modules.kinds.base import DataModule, PredictSplit, check_positive
 from data_modules.kinds.slice_arguments import check_fractions, check_modalities
 from data_modules.kinds.slice_cuts import SliceItem, items_of, whole_cut
 from data_modules.kinds.slice_dataset import SliceDataset
-from data_modules.kinds.slice_digests import FileDigests
+from data_modules.kinds.slice_digests import FileDigests, TellsSlices
 from data_modules.kinds.slice_pairs import PairCutter, match_scans, unequal_slices
 from data_modules.kinds.slice_reader import SliceReader
 from data_modules.kinds.slice_volumes import WritesVolumes
@@ -29,11 +28,9 @@ from data_modules.listing.modalities import (
     find_modalities,
     list_scans,
 )
-from data_modules.listing.scan_names import ScanNames
 from data_modules.listing.splits import Split, assert_disjoint, leaks
 from data_modules.listing.subjects import (
-    nothing_predicted,
-    nothing_split,
+    nothing_found,
     require_known,
     split_subjects,
     warn_of_few,
@@ -58,7 +55,7 @@ class InspectedSlices:
     subjects: dict[str, Split]
 
 
-class SliceDataModule(WritesVolumes, DataModule[InspectedSlices, SliceDataset]):
+class SliceDataModule(WritesVolumes, TellsSlices, DataModule[InspectedSlices, SliceDataset]):
     """Axial slices of one MR modality to train on, and of two in pairs to measure a translation.
 
     `fit` reads the target modality alone, as `image`; `validate` and `test` give `source` and
@@ -131,11 +128,6 @@ class SliceDataModule(WritesVolumes, DataModule[InspectedSlices, SliceDataset]):
         self._subjects: dict[str, Split] = {}
 
     @classmethod
-    @abstractmethod
-    def names(cls) -> ScanNames:
-        """How the files of the data set are named."""
-
-    @classmethod
     def present(cls, root: Path) -> bool:
         """Whether files of some modality are under a root; reads none."""
         return root.is_dir() and bool(find_modalities(root, cls.names()))
@@ -191,7 +183,9 @@ class SliceDataModule(WritesVolumes, DataModule[InspectedSlices, SliceDataset]):
             splits[wanted[0]], problems = self._pairs.of_subjects(chosen, sources, targets)
         raise_problems(problems, self.short_name, self.root)
         if not splits[wanted[0]]:
-            raise self._nothing(stage, wanted[0], targets)
+            people = len({scan.subject for scan in targets})
+            ask = wanted[0] if stage != "predict" else self.predict_split
+            raise nothing_found(self.root, stage, ask, self.source, self.target, people)
         self._read(item for name in wanted for item in splits[name])
         if stage != "predict":
             assert_disjoint(self._digests.of_splits(splits), "identical files")
@@ -292,15 +286,6 @@ class SliceDataModule(WritesVolumes, DataModule[InspectedSlices, SliceDataset]):
             placed=split == "predict",
         )
 
-    def digests_of(self, item: SliceItem) -> tuple[str, ...]:
-        """SHA-256 of each file that a slice is cut from."""
-        return self._digests.of_item(item)
-
-    @classmethod
-    def has_official_names(cls, paths: Iterable[str]) -> bool:
-        """Whether all are of official subjects."""
-        return all(cls.names().subject.match(PurePosixPath(path).name) for path in paths)
-
     def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
         """Training slices (C, S, S) in [-1, 1] without augmentation, in a fixed order.
 
@@ -358,11 +343,3 @@ class SliceDataModule(WritesVolumes, DataModule[InspectedSlices, SliceDataset]):
         for line in self._pairs.notes(matched):
             note(line)
         return problems
-
-    def _nothing(self, stage: str, split: str, targets: Sequence[Scan]) -> DataError:
-        subjects = len({scan.subject for scan in targets})
-        if stage == "predict":
-            return nothing_predicted(
-                self.root, self.source, self.predict_split, self.target, subjects
-            )
-        return nothing_split(self.root, split, self.target, subjects)

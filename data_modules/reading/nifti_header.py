@@ -62,7 +62,7 @@ def parse_header(block: bytes, single: bool) -> Header:
         ValueError: If it is no NIfTI header, does not agree with itself, or tells of something
             else than one grey volume or slice; says which field is how.
     """
-    fields = _fields(block, single)
+    fields = header_fields(block, single)
     shape = _shape(fields)
     axes = [axis for axis in range(3) if shape[axis] > 1]
     if len(axes) < 2:
@@ -75,8 +75,16 @@ def parse_header(block: bytes, single: bool) -> Header:
     return Header(shape, dtype, offset, slope, inter, affine, fields)
 
 
-def _fields(block: bytes, single: bool) -> Any:
-    """The header as nibabel has it, of the version and byte order of the block."""
+def header_fields(block: bytes, single: bool) -> Any:
+    """The header as nibabel has it, of the version and byte order of the block.
+
+    Args:
+        block: As in `parse_header`.
+        single: Likewise.
+
+    Raises:
+        ValueError: If it is no NIfTI header, or that of the other kind of file.
+    """
     from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
     from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 

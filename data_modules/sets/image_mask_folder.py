@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from data_modules.errors import DataError
-from data_modules.kinds.base import Named, PredictSplit
+from data_modules.kinds.base import PredictSplit
 from data_modules.kinds.masks import ImageMaskDataModule
+from data_modules.kinds.told import Named
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.files import in_form_of_disk, missing_folder, names_in
 from data_modules.listing.items import Listing

@@ -14,7 +14,7 @@ from tests.callbacks.toys import ToyData, ToyDataModule, ToyModule, loader, trai
 
 def predict(root: Path, module: ToyModule | None = None, **kwargs: Any) -> list[dict[str, Any]]:
     """Predicts five items and returns the lines of the newest manifest."""
-    writer = PredictionWriter(kwargs.pop("image_format", "png"))
+    writer = PredictionWriter(kwargs.pop("image_format", "png"), kwargs.pop("size", "source"))
     data, ckpt_path = kwargs.pop("data", None), kwargs.pop("ckpt_path", None)
     trainer = trainer_in(root, writer, **kwargs)
     trainer.predict(

@@ -188,6 +188,21 @@ def test_without_reference_images_there_is_no_dice_and_it_is_said(tmp_path: Path
     assert picture(tmp_path, "test-00000000.png").shape == (4 * 130 + 2, 3 * 130 + 2, 3)
 
 
+class HeldOut(PairModule):
+    """A folder that was held out whole: it has no training slices."""
+
+    def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
+        return iter(())
+
+
+def test_without_training_images_there_is_no_dice_and_it_is_said(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, TranslationMetrics(num=0))
+    with pytest.warns(UserWarning, match="no K-means Dice.*the data at hand have none"):
+        trainer.test(Translator(), datamodule=HeldOut([0, 1]), verbose=False)
+    assert "test/psnr" in trainer.callback_metrics
+    assert "test/kmeans_dice" not in trainer.callback_metrics
+
+
 def picture(root: Path, name: str) -> np.ndarray:
     return np.asarray(Image.open(root / "samples" / name))
 
