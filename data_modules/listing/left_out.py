@@ -29,9 +29,14 @@ def notes_of(root: Path, mets: Iterable[Findings]) -> list[str]:
     met = Findings()
     met.add(mets)
     line = left_out_line(root, met.left_out)
-    repeated = [
-        f"{met.repeated[0]}" + (f" (and {len(met.repeated) - 1} more)" if met.repeated[1:] else "")
-    ] if met.repeated else []
+    repeated = (
+        [
+            f"{met.repeated[0]}"
+            + (f" (and {len(met.repeated) - 1} more)" if met.repeated[1:] else "")
+        ]
+        if met.repeated
+        else []
+    )
     return ([] if line is None else [line]) + repeated
 
 
@@ -84,5 +89,7 @@ def _content(path: Path) -> tuple[str, str] | None:
             start = file.read(132)
     except OSError:
         return None
-    fitting = ((kind, suffix) for at, magic, kind, suffix in _CONTENTS if start[at:].startswith(magic))
-    return next(fitting, None)
+    for at, magic, kind, suffix in _CONTENTS:
+        if start[at:].startswith(magic):
+            return kind, suffix
+    return None

@@ -151,6 +151,7 @@ def list_scans(
     Raises:
         DataError: If an excluded name matches nothing.
     """
+
     def excluded(file: str) -> bool:
         name = PurePosixPath(file).name
         likely = names.likely_subjects(file, _key(name))

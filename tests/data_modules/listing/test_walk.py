@@ -26,7 +26,14 @@ def reasons(tree: Tree) -> dict[str, str]:
 
 
 def test_files_are_sorted_out_by_their_endings(tmp_path: Path) -> None:
-    read = ["a.png", "deep/er/B.PNG", "deep/c.Dcm", "v1.2.840.10008.png", "-dash.png", "tab\tin.png"]
+    read = [
+        "a.png",
+        "deep/er/B.PNG",
+        "deep/c.Dcm",
+        "v1.2.840.10008.png",
+        "-dash.png",
+        "tab\tin.png",
+    ]
     others = ["IM000001", "1.2.840.113619.2.55.3", "d.jfif", "deep/e.IMA", "a.png.bak", ".own.png"]
     silent = [".hidden", "._a.png", "Thumbs.db", "deep/desktop.ini", ".git/f.png"]
     write(*(tmp_path / name for name in read + others + silent))
