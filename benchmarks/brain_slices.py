@@ -28,14 +28,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.reading.volumes import (
-    Plane,
-    Spacing,
-    axial_plane,
-    read_grid,
-    read_volume,
-    to_square,
-)
+from data_modules.reading.nifti import read_grid, read_volume
+from data_modules.reading.volumes import Plane, Spacing, axial_plane, to_square
 
 IXI_T1_SPACING = (0.9375, 1.2)
 """Distance in mm of the rows and of the columns of the IXI T1 slices."""
@@ -112,7 +106,7 @@ def slices(data: Path) -> Iterator[tuple[str, str, int, Plane]]:
     for modality, shift in (("T1", 0), ("T2", 100)):
         folder = data / "IXI" / "SynDiff_sample_unpaired" / modality
         for file in sorted(folder.glob("*.png")):
-            with Image.open(file) as picture:
+            with Image.open(file, formats=("PNG",)) as picture:
                 pixels = clipped(np.asarray(picture, dtype=np.float32))
             number = shift + int(file.stem.rpartition("_")[2])
             yield modality, "syndiff", number, squared(pixels, IXI_T1_SPACING)

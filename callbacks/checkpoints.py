@@ -6,6 +6,7 @@ score. Each file is overwritten in place.
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from callbacks.steps import Every
+from callbacks.steps import Every, is_last_batch_of_fit
+from callbacks.validation import is_due, is_scheduled
 
 
 def checkpoint_path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
@@ -33,6 +35,21 @@ def check_logged(trainer: Trainer, monitor: str, argument: str) -> None:
             f"{argument}: validation logged no {monitor!r}; "
             f"it logged {', '.join(logged) or 'nothing'}"
         )
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation of a run.
+
+    Attributes:
+        figure: Name of the figure that says so.
+        value: Its value.
+        step: Optimiser steps of the weights; None where the run does not know it.
+    """
+
+    figure: str
+    value: float
+    step: int | None
 
 
 class _RunCheckpoint(ModelCheckpoint):
@@ -65,7 +82,9 @@ class _RunCheckpoint(ModelCheckpoint):
 class BestCheckpoint(_RunCheckpoint):
     """Keeps the weights of the best validation so far as `checkpoints/best.ckpt`.
 
-    A run without a validation set has no such file.
+    A run without a validation set has no such file. Where the final validation of a run is its
+    best, the best of those before it is kept as `best_scheduled.ckpt`, and a run that is extended
+    goes on with that: it has the `best` of a run that was as long from the start.
 
     Args:
         monitor: Name of a logged validation figure.
@@ -76,37 +95,102 @@ class BestCheckpoint(_RunCheckpoint):
 
     def __init__(self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min") -> None:
         super().__init__(monitor=monitor, mode=mode)
+        self._step: int | None = None
+        self._final: Best | None = None
+        self._to_put_back = False
+
+    @property
+    def best(self) -> Best | None:
+        """What `best.ckpt` is of; None where there is none."""
+        score = self.best_model_score
+        if self._final is not None or score is None:
+            return self._final
+        return Best(str(self.monitor), float(score), self._step)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks whether a run that had ended is extended."""
+        super().on_train_start(trainer, pl_module)
+        self._final = None
+        self._to_put_back = self._scheduled_file.is_file()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Takes the final validation back where training does go on."""
+        if self._to_put_back and trainer.is_global_zero:
+            self._scheduled_file.replace(self._file)
+        self._to_put_back = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves where the figure is better than before.
 
         Raises:
-            ValueError: If validation did not log the figure.
+            ValueError: If a validation of the schedule did not log the figure.
         """
-        if not (trainer.sanity_checking or self._should_skip_saving_checkpoint(trainer)):
-            check_logged(trainer, str(self.monitor), "best.monitor")
+        if self._should_skip_saving_checkpoint(trainer):
+            return
+        if not is_scheduled(trainer):
+            self._save_final(trainer)
+            return
+        check_logged(trainer, str(self.monitor), "best.monitor")
         super().on_validation_end(trainer, pl_module)
 
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        self._step = trainer.global_step  # before the state is saved
+        super()._save_checkpoint(trainer, filepath)
+
+    def _save_final(self, trainer: Trainer) -> None:
+        """Saves the end of a run where it is the best, and leaves the state of the run alone."""
+        figure = trainer.callback_metrics.get(str(self.monitor))
+        if figure is None or figure.isnan() or not self.check_monitor_top_k(trainer, figure):
+            return
+        if self.best_k_models and trainer.is_global_zero and self._file.is_file():
+            self._file.replace(self._scheduled_file)
+        # Before the file is written: it tells of itself, whereas `last` was saved before.
+        self._final = Best(str(self.monitor), float(figure), trainer.global_step)
+        trainer.save_checkpoint(self._file)
+
+    @property
+    def _file(self) -> Path:
+        return Path(str(self.dirpath)) / f"{self.name}.ckpt"
+
+    @property
+    def _scheduled_file(self) -> Path:
+        return self._file.with_name(f"{self.name}_scheduled.ckpt")
+
     def state_dict(self) -> dict[str, Any]:
-        """The best score; no paths, so that a run directory can be moved."""
-        return {"monitor": self.monitor, "best_model_score": self.best_model_score}
+        """The best score and its step; no paths, so that a run directory can be moved."""
+        score, step = self.best_model_score, self._step
+        if self._final is not None:
+            score, step = torch.tensor(self._final.value), self._final.step
+        return {"monitor": self.monitor, "best_model_score": score, "step": step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues from the best score, where its file is in this run's folder."""
         score: torch.Tensor | None = state_dict["best_model_score"]
-        path = Path(str(self.dirpath)) / f"{self.name}.ckpt"
-        if score is None or state_dict["monitor"] != self.monitor or not path.is_file():
+        if score is None or state_dict["monitor"] != self.monitor:
+            return
+        if not (self._file.is_file() or self._scheduled_file.is_file()):
             return
         self.best_model_score = self.current_score = self.kth_value = score
-        self.best_model_path = self.kth_best_model_path = str(path)
-        self.best_k_models = {str(path): score}
+        self.best_model_path = self.kth_best_model_path = str(self._file)
+        self.best_k_models = {str(self._file): score}
+        self._step = state_dict.get("step")  # unknown in older runs
+
+
+def best_of(trainer: Trainer) -> Best | None:
+    """The best validation of the fit that a trainer did, where it kept one."""
+    callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
+    return callbacks[0].best if callbacks else None
 
 
 class LastCheckpoint(_RunCheckpoint):
     """Keeps the newest state as `checkpoints/last.ckpt`.
 
-    It is saved every N optimiser steps and when training ends. Where a validation follows the step
-    it is saved after that validation, so that a resumed run knows its result. The last step of a
+    It is saved every N optimiser steps and when training ends. Where a validation of the schedule
+    follows the step it is saved after it, so that a resumed run knows its result; a validation that
+    is only made because the run ends comes after the save, and the run can be extended as if it
+    had not been made. The last step of a
     run is saved before Lightning closes the epoch, so that a run with a higher `max_steps`
     continues inside it.
 
@@ -141,8 +225,8 @@ class LastCheckpoint(_RunCheckpoint):
     ) -> None:
         """Saves where a multiple of N was reached, or the end."""
         crossed = self._every.crossed(trainer)
-        self._due = self._due or crossed or _is_last_batch_of_fit(trainer)
-        if self._due and not _validation_follows(trainer):
+        self._due = self._due or crossed or is_last_batch_of_fit(trainer)
+        if self._due and not is_due(trainer):
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -163,17 +247,3 @@ class LastCheckpoint(_RunCheckpoint):
     def state_dict(self) -> dict[str, Any]:
         """Nothing: there is one file of a fixed name."""
         return {}
-
-
-def _is_last_batch_of_fit(trainer: Trainer) -> bool:
-    if trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step:
-        return True
-    epochs = trainer.max_epochs
-    last_epoch = epochs is not None and 0 <= epochs <= trainer.current_epoch + 1
-    return last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-
-
-def _validation_follows(trainer: Trainer) -> bool:
-    fit_loop = trainer.fit_loop
-    fetcher = fit_loop._data_fetcher
-    return fetcher is not None and fit_loop.epoch_loop._should_check_val_fx(fetcher)

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.checkpoints import check_logged
+from callbacks.validation import is_scheduled
 
 
 class EarlyStopping(LightningEarlyStopping):
@@ -62,12 +63,14 @@ class EarlyStopping(LightningEarlyStopping):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Counts a validation, and ends the run where the count is full.
+        """Counts a validation of the schedule, and ends the run where the count is full.
 
         Raises:
             ValueError: If validation did not log the figure.
         """
         if not self.enabled or self._should_skip_check(trainer) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if not is_scheduled(trainer):  # a run that is extended has no validation here
             return
         check_logged(trainer, self.monitor, "early_stopping.monitor")
         super().on_validation_end(trainer, pl_module)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from callbacks.files import atomic_write
+from meddiff.core.precision import require_finite
 
 PALETTE = (
     (64, 255, 64),
@@ -38,7 +39,11 @@ def to_rgb(image: Tensor) -> Tensor:
     Returns:
         uint8, shape (N, 3, s H, s W), with the whole number s that makes a tile 128 pixels high at
         least.
+
+    Raises:
+        ValueError: If an image holds NaN or infinite values, which would look like some grey.
     """
+    require_finite(image, "pictures")
     if image.shape[1] != 3:
         image = image[:, :1].expand(-1, 3, -1, -1)
     pixels = ((image.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

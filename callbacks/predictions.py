@@ -1,25 +1,44 @@
 """What `lightning predict` writes."""
 
-import json
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from callbacks.files import atomic_write
-from callbacks.sources import NamesItems, source_of
+from callbacks.manifest import (
+    PredictedItem,
+    append_lines,
+    choose_folder,
+    join_parts,
+    name_of,
+    predicted_items,
+    sha256_of,
+)
+from callbacks.placement import Place, Placed
+from callbacks.planes import Planes
+from callbacks.results import (
+    Pixels,
+    check_finite,
+    class_ids,
+    image_pixels,
+    mask_pixels,
+    output_size,
+    put_back,
+    take_logits,
+    values_of,
+    volume_plane,
+)
 from callbacks.steps import KnowsLoadedStep
 
-_LONGEST_STEM = 160  # bytes; a file's name has at most 255, and ours end in an index and a key
+Size: TypeAlias = Literal["source", "network"]
+
+_VOLUME_RANGE = (0.0, 1.0)
 
 
 class PredictionWriter(KnowsLoadedStep):
@@ -30,49 +49,94 @@ class PredictionWriter(KnowsLoadedStep):
 
     - `<name>_image.png`: 8 bits, from [-1, 1]; one channel is grey, three are RGB. Other numbers
       of channels, and all images with `image_format: npy`, are `.npy` files in [-1, 1];
-    - `<name>_mask.png`: 0 and 255 where the module has two classes, else class ids;
+    - `<name>_mask.png`: 0 and 255 where there are two classes, else class ids (16 bits where there
+      are more than 256 classes);
+    - `<volume>_image.nii.gz`: all translated planes of a NIfTI file, on its grid and in its
+      orientation, float32 from 0 (where -1 was, and on planes that were not predicted) to 1;
+      likewise `_mask.nii.gz` with class ids. With `size: source` alone;
     - `<name>_<key>.npy`: any other tensor that `predict_step` returns, one row an item.
 
-    A line of the manifest holds `index`, `files`, `source` (relative to the data root, null
-    where there is none), `seed`, `checkpoint` and `step` of the weights.
+    With `size: source`, images and masks have the height and width of the image that they were made
+    of, and lie where the network saw it: padding is cut off, and what cropping left out is
+    background (class 0, black). A mask is the argmax of `logits` (B, K, h, w), which `predict_step`
+    returns beside it, resized before (else the mask is resized to its nearest pixels). What is made
+    of no image, or of one whose data module does not tell its place (`data_modules.batch.Batch`:
+    `original_size` and the like), has the network's size.
 
-    Nothing is overwritten. Where `predictions/` holds items of the same checkpoint, step and
-    seed, as an interrupted run leaves them, those listed and there are kept and the rest is added;
-    where it holds anything else, `predictions-2/` is used, and so on.
+    A line of the manifest holds
+
+    - `index`, `files`, `volumes`: its place in the data set, its own files, the NIfTI files that it
+      is in;
+    - `source`, `plane`: the file, relative to the data root, and the axial plane of it, from 0
+      upwards; null where there is none;
+    - `size`: as given; `original_size`, `network_size`: height and width; `original_box`,
+      `network_box`: first row and column and those behind the last ones, what of the original the
+      network saw and where in its input (null where that is not known);
+    - `classes`, `mask_values`: how many classes a mask has, and whether it is written as `0/255` or
+      as `ids`; `volume_range`: what in a NIfTI file stands for black and white;
+    - `seen`: the split of the weights' training that the item was in, null, or `unknown`;
+    - `image_format`, `seed`, `checkpoint`, its `checkpoint_sha256`, and `step` of the weights.
+
+    Nothing is overwritten. Where `predictions/` holds the same items of the same checkpoint, seed
+    and arguments, as an interrupted run leaves them, those listed and there are kept and the rest
+    is added; where it holds anything else, `predictions-2/` is used, and so on.
 
     Args:
         image_format: `png` or, for exact values, `npy`.
+        size: `source`: at the size of the image; `network`: as the network gave it.
+
+    Attributes:
+        seen: The split of each item that the weights were trained or chosen on; None: not known.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If an argument is none of these.
     """
 
-    def __init__(self, image_format: Literal["png", "npy"] = "png") -> None:
+    def __init__(self, image_format: Literal["png", "npy"] = "png", size: Size = "source") -> None:
         super().__init__()
         if image_format not in ("png", "npy"):
             raise ValueError(f"predictions.image_format: {image_format!r} is neither png nor npy")
+        if size not in ("source", "network"):
+            raise ValueError(f"predictions.size: {size!r} is neither source nor network")
         self.image_format = image_format
+        self.size = size
+        self.seen: Mapping[int, str] | None = None
         self._origin: dict[str, Any] = {}
         self._folder = Path()
-        self._names: list[str] = []
+        self._items: list[PredictedItem] = []
         self._kept: set[int] = set()
+        self._planes = Planes(self._folder, [])
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses a module that predicts nothing.
+
+        Raises:
+            ValueError: If it has no `predict_step`.
+        """
+        super().setup(trainer, pl_module, stage)
+        if stage == "predict" and type(pl_module).predict_step is LightningModule.predict_step:
+            raise ValueError(
+                f"{type(pl_module).__name__} has no predict_step, so there is nothing to predict; "
+                "give it one that returns a dict with `index` and tensors to write"
+            )
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Chooses the folder and finds what is there already."""
         run = Path(trainer.default_root_dir)
+        digest = sha256_of(trainer.ckpt_path) if trainer.is_global_zero else None
         self._origin = {
+            "size": self.size,
+            "image_format": self.image_format,
             "seed": pl_module.hparams.get("seed"),
-            "checkpoint": _name_of(trainer.ckpt_path, run),
+            "checkpoint": name_of(trainer.ckpt_path, run),
+            "checkpoint_sha256": trainer.strategy.broadcast(digest),
             "step": self.loaded_step,
         }
-        chosen = _choose_folder(run, self._origin) if trainer.is_global_zero else run
+        self._items = predicted_items(trainer)
+        chosen = choose_folder(run, self._origin, self._items) if trainer.is_global_zero else run
         self._folder = trainer.strategy.broadcast(chosen)
-        self._kept = {
-            line["index"]
-            for line in _read_lines(self._folder)
-            if all((self._folder / file).is_file() for file in line["files"])
-        }
-        self._names = _unique_stems(trainer)
+        self._planes = Planes(self._folder, self._items)
+        self._kept = self._planes.held()
         trainer.strategy.barrier("predictions")
 
     def on_predict_batch_end(
@@ -87,118 +151,113 @@ class PredictionWriter(KnowsLoadedStep):
         """Writes the items of a batch and then their lines.
 
         Raises:
-            ValueError: If `predict_step` gives no index or nothing to write.
+            ValueError: If `predict_step` gives no index or nothing to write, or an image or mask
+                that cannot be written.
         """
-        values = {k: v for k, v in outputs.items() if isinstance(v, Tensor) and k != "index"}
-        if "index" not in outputs or not values:
-            raise ValueError(
-                "predict_step must return a dict with `index` and tensors to write, "
-                f"and gave {sorted(outputs)}"
-            )
+        values = values_of(outputs)
+        logits = take_logits(values)
+        classes = pl_module.hparams.get("num_classes") if logits is None else logits.shape[1]
+        logits = None if logits is None else logits.detach().cpu()
         on_host = {key: value.detach().cpu() for key, value in values.items()}
-        binary = pl_module.hparams.get("num_classes") == 2
+        placed = Placed.of(batch)
+        network_size = placed.input or output_size(values)
         lines = []
         for row, index in enumerate(outputs["index"].tolist()):
             if index in self._kept:
                 continue
-            files = [
-                self._write(f"{self._name(index)}_{key}", key, value[row], binary)
-                for key, value in on_host.items()
-            ]
-            source = source_of(trainer, "predict", index)
-            lines.append({"index": index, "files": files, "source": source, **self._origin})
+            own = {key: value[row] for key, value in on_host.items()}
+            own_logits = None if logits is None else logits[row]
+            check_finite(own, own_logits, self._called(index))
+            place = placed.places[row] if placed.places else None
+            if place is not None and self.size == "source":
+                own = put_back(own, own_logits, place, placed)
+            written = self._write_item(index, own, classes, place)
+            lines.append(written | self._line(index, network_size, place))
         # The lines come after their files, so that what is listed is whole.
-        with (self._folder / f"manifest.rank{trainer.global_rank}.jsonl").open("a") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+        append_lines(self._folder, trainer.global_rank, lines)
 
-    def _name(self, index: int) -> str:
-        return self._names[index] if index < len(self._names) else f"{index:06d}"
+    def _item(self, index: int) -> PredictedItem:
+        return self._items[index] if index < len(self._items) else PredictedItem(f"{index:06d}")
 
-    def _write(self, name: str, key: str, value: Tensor, binary: bool) -> str:
-        """Writes one tensor of one item and returns the file's name."""
-        as_png = key == "mask" or (
-            key == "image" and self.image_format == "png" and value.shape[0] in (1, 3)
-        )
-        file_name = f"{name}.png" if as_png else f"{name}.npy"
-        with atomic_write(self._folder / file_name, flush=False) as file:
-            if not as_png:
-                np.save(file, value.float().numpy() if value.is_floating_point() else value.numpy())
-            elif key == "mask":
-                grey = (value == 1) * 255 if binary else value
-                Image.fromarray(grey.to(torch.uint8).numpy()).save(file, "PNG")
+    def _called(self, index: int) -> str:
+        source = self._item(index).source
+        return f"item {index}" if source is None else f"item {index} ({source})"
+
+    def _write_item(
+        self, index: int, values: Mapping[str, Tensor], classes: int | None, place: Place | None
+    ) -> dict[str, Any]:
+        """Writes what there is of an item.
+
+        Args:
+            index: Of the item.
+            values: Its tensors, put back.
+            classes: Of its mask.
+            place: Of the item in its source, where that is known.
+
+        Returns:
+            What the manifest says of the files.
+        """
+        files, volumes = [], []
+        in_volume = self.size == "source" and self._item(index).volume is not None
+        for key, value in values.items():
+            name = f"{self._item(index).name}_{key}"
+            plane: npt.NDArray[Any] | None = None
+            if key == "mask":
+                plane = class_ids(value, classes, self._called(index))
+                files.append(self._png(name, mask_pixels(plane, classes)))
+            elif key == "image":
+                plane = volume_plane(value)
+                as_png = self.image_format == "png" and len(value) in (1, 3)
+                files.append(
+                    self._png(name, image_pixels(value)) if as_png else self._npy(name, value)
+                )
             else:
-                pixels = ((value.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-                array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
-                Image.fromarray(array.contiguous().numpy()).save(file, "PNG")
-        return file_name
+                files.append(self._npy(name, value))
+            if in_volume and place is not None and plane is not None and plane.shape == place.size:
+                volumes.append(self._planes.keep(index, key, plane))
+        masked = "mask" in values
+        return {
+            "index": index,
+            "files": files,
+            "volumes": volumes,
+            "volume_range": _VOLUME_RANGE if "image" in values and volumes else None,
+            "classes": classes if masked else None,
+            "mask_values": ("0/255" if classes == 2 else "ids") if masked else None,
+        }
+
+    def _line(
+        self, index: int, network_size: tuple[int, ...] | None, place: Place | None
+    ) -> dict[str, Any]:
+        """What the manifest says of an item besides its files."""
+        item = self._item(index)
+        return {
+            "source": item.source,
+            "plane": item.plane,
+            "original_size": place and place.size,
+            "network_size": network_size,
+            "original_box": place and place.box,
+            "network_box": place and place.inner,
+            "seen": "unknown" if self.seen is None else self.seen.get(index),
+            **self._origin,
+        }
+
+    def _png(self, name: str, pixels: Pixels) -> str:
+        with atomic_write(self._folder / f"{name}.png", flush=False) as file:
+            Image.fromarray(pixels).save(file, "PNG")
+        return f"{name}.png"
+
+    def _npy(self, name: str, value: Tensor) -> str:
+        with atomic_write(self._folder / f"{name}.npy", flush=False) as file:
+            np.save(file, value.float().numpy() if value.is_floating_point() else value.numpy())
+        return f"{name}.npy"
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Joins the manifests of the processes, each item once, in the order of the split."""
+        """Writes the volumes and joins the manifests of the processes."""
         trainer.strategy.barrier("predictions")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        self._planes.write_volumes(data, trainer.global_rank, trainer.world_size)
+        trainer.strategy.barrier("volumes")
         if trainer.is_global_zero:
-            by_index = {line["index"]: line for line in _read_lines(self._folder)}
-            with atomic_write(self._folder / "manifest.jsonl") as file:
-                for index in sorted(by_index):
-                    file.write((json.dumps(by_index[index]) + "\n").encode())
-            for part in self._folder.glob("manifest.rank*.jsonl"):
-                part.unlink()
+            join_parts(self._folder)
+            self._planes.clear()
         trainer.strategy.barrier("manifest")
-
-
-def _name_of(checkpoint: Any, run: Path) -> str | None:
-    """A checkpoint's path, relative to the run directory where it lies inside."""
-    if checkpoint is None:
-        return None
-    path = Path(checkpoint).absolute()
-    inside = path.is_relative_to(run.absolute())
-    return str(path.relative_to(run.absolute()) if inside else path)
-
-
-def _choose_folder(run: Path, origin: Mapping[str, Any]) -> Path:
-    """The first folder that is new, or that an interrupted run of the same origin left."""
-    number = 1
-    while True:
-        folder = run / ("predictions" if number == 1 else f"predictions-{number}")
-        lines = _read_lines(folder)
-        same = bool(lines) and all(
-            all(line[key] == value for key, value in origin.items()) for line in lines
-        )
-        if same or not folder.is_dir() or not any(folder.iterdir()):
-            folder.mkdir(parents=True, exist_ok=True)
-            return folder
-        number += 1
-
-
-def _read_lines(folder: Path) -> list[dict[str, Any]]:
-    """All lines of the manifest and of its parts; a line cut short by a crash is left out."""
-    lines = []
-    for part in sorted(folder.glob("manifest*.jsonl")):
-        for text in part.read_text().splitlines():
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                continue
-    return lines
-
-
-def _unique_stems(trainer: Trainer) -> list[str]:
-    """The name of each item of the data set; empty where items have no source file."""
-    loader = trainer.predict_dataloaders
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, NamesItems) or not isinstance(loader, DataLoader):
-        return []
-    items = len(loader.dataset)  # type: ignore[arg-type]
-    paths = [data.item_path("predict", index) for index in range(items)]
-    stems = [_safe(PurePosixPath(path).stem.removesuffix(".nii")) for path in paths]
-    # Some file systems do not tell upper from lower case.
-    times = Counter(stem.lower() for stem in stems)
-    return [
-        stem if times[stem.lower()] == 1 else f"{stem}-{index:06d}"
-        for index, stem in enumerate(stems)
-    ]
-
-
-def _safe(stem: str) -> str:
-    """A name that every file system takes: composed, of word characters, not too long."""
-    name = re.sub(r"[^\w.-]", "_", unicodedata.normalize("NFC", stem))
-    return name.encode()[:_LONGEST_STEM].decode("utf-8", "ignore")

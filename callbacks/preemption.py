@@ -44,6 +44,11 @@ class Preemption(Checkpoint):
         self._stepped = Every(1)
         self._received = 0
 
+    @property
+    def has_signal(self) -> bool:
+        """Whether this process got a signal to stop."""
+        return bool(self._received)
+
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replaces Lightning's handlers."""
         self._install()

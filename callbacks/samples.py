@@ -15,6 +15,7 @@ from callbacks.ema import ema_weights
 from callbacks.pictures import draw_outlines, grid_of, lines_of, prediction_over_truth, to_rgb
 from callbacks.publishing import first_loader, is_missing, publish, spread_items
 from callbacks.steps import Every
+from meddiff.core.precision import require_finite
 from meddiff.core.protocols import (
     SupportsSampling,
     SupportsSegmentation,
@@ -116,7 +117,8 @@ class SampleGrid(Callback):
         batch = _batch_of(trainer, loader, _share(trainer, items))
         if "mask" not in batch:
             return None
-        predicted = module.segment(batch["image"]).argmax(dim=1)
+        logits = require_finite(module.segment(batch["image"]), "segmentations")
+        predicted = logits.argmax(dim=1)
         tiles = prediction_over_truth(batch["image"], predicted, batch["mask"])
         return _joined(trainer, tiles, len(items))
 

@@ -46,6 +46,15 @@ class Every:
         return self._seen // self.interval > before // self.interval
 
 
+def is_last_batch_of_fit(trainer: Trainer) -> bool:
+    """Whether training ends with the batch that was just trained on."""
+    if trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step:
+        return True
+    epochs = trainer.max_epochs
+    last_epoch = epochs is not None and 0 <= epochs <= trainer.current_epoch + 1
+    return last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
 class KnowsLoadedStep(Callback):
     """A callback that knows the step of the weights that a test, validation or prediction uses.
 

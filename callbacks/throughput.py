@@ -1,13 +1,12 @@
 """How fast a run trains, and what it waits for."""
 
-import time
 from typing import Any
 
 import psutil
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.data import extract_batch_size
 
+from callbacks.clock import TrainingClock
 from callbacks.steps import check_interval
 
 
@@ -35,42 +34,27 @@ class Throughput(Callback):
         super().__init__()
         check_interval(every_n_steps, "throughput.every_n_steps")
         self.every_n_steps = every_n_steps
-        self._batch_ended: float | None = None
-        self._batch_started = 0.0
-        self._warm = False
-        self._forget_window()
-
-    def _forget_window(self) -> None:
-        self._batches = 0
-        self._images = 0
-        self._seconds = 0.0
-        self._waited = 0.0
+        self._clock = TrainingClock()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins anew."""
-        self._batch_ended = None
-        self._warm = False
-        self._forget_window()
+        self._clock.begin()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the validation out of the wait for data."""
-        self._batch_ended = None
+        self._clock.interrupt()
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Leaves the saving out of the wait for data."""
-        self._batch_ended = None
+        self._clock.interrupt()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Counts the wait for this batch."""
-        self._batch_started = time.perf_counter()
-        if self._batch_ended is not None:
-            wait = self._batch_started - self._batch_ended
-            self._waited += wait
-            self._seconds += wait
+        self._clock.batch_started()
 
     def on_train_batch_end(
         self,
@@ -81,22 +65,16 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Counts the batch and, every N, logs."""
-        now = time.perf_counter()
-        self._batch_ended = now
-        if not self._warm:  # the first batch compiles, allocates and tunes
-            self._warm = True
-            return
-        self._batches += 1
-        self._images += extract_batch_size(batch)
-        self._seconds += now - self._batch_started
-        if self._batches < self.every_n_steps:
+        clock = self._clock
+        clock.batch_ended(batch)
+        if clock.batches < self.every_n_steps:
             return
         figures = {
-            "perf/images_per_s": self._images * trainer.world_size / self._seconds,
-            "perf/data_wait": self._waited / self._seconds,
+            "perf/images_per_s": clock.images * trainer.world_size / clock.seconds,
+            "perf/data_wait": clock.waited / clock.seconds,
             "perf/memory_mb": _memory(pl_module.device) / 2**20,
         }
-        self._forget_window()
+        clock.restart()
         for logger in trainer.loggers:
             # Lightning numbers the row of the first step 0.
             logger.log_metrics(figures, step=trainer.global_step - 1)

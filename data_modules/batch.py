@@ -15,6 +15,11 @@ class Batch(TypedDict, total=False):
         source: As `image`, the domain that is translated from.
         target: As `image`, the domain that is translated to.
         index: (B,) int64, position in the split.
+        original_size: (B, 2) int64, height and width of each item's own image. This key and the
+            next two say how a result is put back in place, and come together, in `predict` alone.
+        original_box: (B, 4) int64, what of it `image` or `source` shows: first row and column, and
+            those behind the last ones.
+        network_box: (B, 4) int64, where in `image` or `source` that lies; around it is padding.
     """
 
     image: Tensor
@@ -23,3 +28,6 @@ class Batch(TypedDict, total=False):
     source: Tensor
     target: Tensor
     index: Tensor
+    original_size: Tensor
+    original_box: Tensor
+    network_box: Tensor

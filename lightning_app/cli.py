@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lightning_app.training import MedDiffCLI as MedDiffCLI
 
 TRAINING = ("fit", "validate", "test", "predict")
-TOOLS = ("phantom", "check", "doctor", "table")
+TOOLS = ("phantom", "check", "doctor", "runs", "table")
 
 HELP = """\
 usage: lightning SUBCOMMAND ...     (also: meddiff, python -m lightning_app)
@@ -32,6 +32,7 @@ Diffusion models for medical images on PyTorch Lightning.
   phantom    write a stand-in for a data set:       lightning phantom isic --root DIR
   check      read every file of a data set and list what is wrong with it
   doctor     print versions, accelerators and what optional parts are found
+  runs       list runs: state, step, best figure, what was tested on each:  lightning runs [DIR]
   table      regenerate a table of a paper:         lightning table configs/table/hybrid.yaml
 
   --config NAME.yaml may be given several times; later files and --key value go over earlier ones.

@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from lightning_app.errors import UsageError, did_you_mean
+from lightning_app.home import expand, expand_value
 
 LINKED = {
     "image_size": "data.init_args.image_size",
@@ -52,6 +53,15 @@ class Given:
                 return value
         return None
 
+    def place(self, name: str) -> str:
+        """Where a dotted key was given, for messages: `--name`, or `name (in FILE)`."""
+        if self.option(name) is not None:
+            return f"--{name}"
+        for path, content in reversed(list(zip(self.files, self.contents, strict=True))):
+            if name in content:
+                return f"{name} (in {path})"
+        return f"--{name}"
+
     def given_keys(self) -> Iterator[tuple[str, str]]:
         """All keys that were given, each with where."""
         for path, content in zip(self.files, self.contents, strict=True):
@@ -70,6 +80,9 @@ def read_given(args: list[str]) -> Given:
     awaited = False
     for arg in args:
         option, equals, value = arg.partition("=")
+        if equals and option.startswith("--"):
+            value = expand_value(option.removeprefix("--"), value)
+            arg = f"{option}={value}"
         if awaited or (equals and option in ("--config", "-c")):
             path = find_config(arg if awaited else value)
             given.files.append(path)
@@ -96,9 +109,13 @@ def find_config(name: str) -> Path:
     Raises:
         UsageError: If neither exists; names the nearest carried config.
     """
-    path = Path(name)
+    path = Path(expand(name))
     if path.is_file():
         return path
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob("*.yaml"))[:5]
+        holds = f"; it holds {', '.join(inside)}" if inside else ""
+        raise UsageError(f"--config {name}: is a folder; give a file{holds}")
     folder = carried_configs()
     wanted = name.removeprefix("./").removeprefix("configs/")
     for candidate in (wanted, f"{wanted}.yaml"):

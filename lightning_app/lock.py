@@ -1,5 +1,7 @@
 """A run directory is held by one live process at a time."""
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -7,12 +9,14 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from lightning_app.errors import UsageError
-from lightning_app.process import Launch
+
+if TYPE_CHECKING:
+    from lightning_app.process import Launch
 
 NAME = "run.lock"
 HEARTBEAT_SECONDS = 30
@@ -68,23 +72,27 @@ class RunLock:
         self.path.unlink(missing_ok=True)
 
 
-def holder_of(directory: Path, launch: Launch) -> str | None:
+def holder_of(directory: Path, launch: Launch | None) -> str | None:
     """Describes the live process that holds a run directory, or None where it is free.
 
     A process of the same launch does not count: the processes of one job look one after another.
+
+    Args:
+        directory: The run directory.
+        launch: The launch that this process belongs to; None for one that only looks.
     """
     path = directory / NAME
     try:
         held: dict[str, Any] = json.loads(path.read_text())
         silent = time.time() - path.stat().st_mtime
-    except (FileNotFoundError, json.JSONDecodeError):
+        if launch is not None and _is_same_job(held, launch):
+            return None
+        text = f"process {held['pid']} on {held['host']}"
+        here = held["host"] == socket.gethostname()
+        lives = _is_alive(held["pid"], held["process_started"]) if here else silent < STALE_SECONDS
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it was cut short
         return None
-    if _is_same_job(held, launch):
-        return None
-    text = f"process {held['pid']} on {held['host']}"
-    if held["host"] == socket.gethostname():
-        return text if _is_alive(held["pid"], held["process_started"]) else None
-    return text if silent < STALE_SECONDS else None
+    return text if lives else None
 
 
 def _identity(launch: Launch) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.files import atomic_write
+from lightning_app.home import PATH_KEY
 
 REDACTED = "<path>"
 
-_PATH_KEY = re.compile(r"(?:^|_)(?:root|dir|file|folder|path)$|^init_from$")
 _METRIC = re.compile(r"^(?:train|val|test|perf)/[\w/]+$")
 
 
@@ -72,7 +72,7 @@ def redact(value: Any, key: str = "") -> Any:
         return REDACTED
     if not isinstance(value, str):
         return value
-    by_name = key != "class_path" and _PATH_KEY.search(key) is not None
+    by_name = key != "class_path" and PATH_KEY.search(key) is not None
     looks_so = re.search(r"[/\\]|^~|^\.\.?$", value) is not None and not _METRIC.match(value)
     return REDACTED if value and (by_name or looks_so) else value
 

@@ -3,14 +3,16 @@
 import inspect
 import pydoc
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_app.config_files import LINKED, Given
 from lightning_app.errors import UsageError, did_you_mean
+from lightning_app.resolved import annotated, used_for_nulls
 from meddiff.core.checkpoint import init_arguments
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
@@ -30,6 +32,23 @@ class MedDiffParser(LightningArgumentParser):
             UsageError: Always.
         """
         raise UsageError(message) from ex
+
+    def dump(self, namespace: Any, *args: Any, **kwargs: Any) -> str:
+        """A config as text; behind its nulls stands, as a comment, what is used for them.
+
+        How it was launched is no part of it: `resume` and `allow_seen`, which not every subcommand
+        has.
+        """
+        if "model" not in namespace or "trainer" not in namespace:  # not one of a subcommand
+            return str(super().dump(namespace, *args, **kwargs))
+        namespace = namespace.clone()
+        for option in ("resume", "allow_seen"):
+            namespace.pop(option, None)
+        text: str = super().dump(namespace, *args, **kwargs)
+        whole = yaml.safe_load(
+            super().dump(namespace, format="yaml", skip_unset=False, skip_validation=True)
+        )
+        return annotated(text, used_for_nulls(whole, kinds_of(whole)))
 
     def add_subclass_arguments(  # type: ignore[override]
         self, baseclass: type, nested_key: str, **kwargs: Any
@@ -64,6 +83,16 @@ def class_named(name: str, base: type) -> type | None:
     # Classes of different modules may share a short name.
     kind = pydoc.locate(name) if "." in name else subclasses(base).get(name)
     return kind if isinstance(kind, type) else None
+
+
+def kinds_of(config: Mapping[str, Any]) -> dict[str, type | None]:
+    """The classes that a config names for `model` and `data`."""
+    parts = {section: config.get(section) for section in BASES}
+    return {
+        section: class_named(str(part.get("class_path", "")), BASES[section])
+        for section, part in parts.items()
+        if isinstance(part, dict)
+    }
 
 
 def arguments_of(name: str | None, base: type) -> frozenset[str]:
@@ -103,10 +132,11 @@ def in_few_words(message: str, given: Given, keys: Iterable[str]) -> str:
         return _unknown_key(match.group(1), given, keys)
     if match := re.match(r"the following arguments are required: (.+)", message):
         names = re.sub(r"\b(?:fit|validate|test|predict)\.", "", match.group(1))
-        return (
-            f"{names}: not given\nGive a config, e.g. --config configs/hybrid_isic.yaml, or a run: "
-            "--ckpt_path RUN_DIR"
-        )
+        example = "--config configs/hybrid_isic.yaml"
+        advice = f"Give a config, e.g. {example}, or a run: --ckpt_path RUN_DIR"
+        if checkpoint := given.value("ckpt_path"):
+            advice = f"{checkpoint} lies in no run, which would bring its own\n{advice}"
+        return f"{names}: not given\n{advice}"
     if keys_named := re.findall(r'Parser key "([\w.]+)":', message):
         reason = message.rpartition(f'Parser key "{keys_named[-1]}":')[2]
         return f"{_full_key(keys_named[-1], given)}: {_reasons(reason)}"

@@ -27,6 +27,8 @@ _WARNINGS = (
     r".*module\(s\) in eval mode at the start of training",
     # Callbacks of a run may be changed.
     r".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+    # A run on the login node, or one that a scheduler's own script starts, needs none.
+    r".*The `srun` command is available on your system but is not used",
     r".*treespec, LeafSpec.* is deprecated",
     r".*isinstance\(treespec, LeafSpec\)",
 )

@@ -1,4 +1,7 @@
-"""`run.json`: what ran, from what code, on what, and how it ended."""
+"""`run.json`: what ran, from what code, on what, and how it ended.
+
+What is heavy is imported where it is used: `lightning runs` reads records alone.
+"""
 
 import json
 import os
@@ -13,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
-from callbacks.files import atomic_write
+from lightning_app.errors import UsageError
 
 PACKAGES = (
     "meddiff",
@@ -31,13 +33,25 @@ PACKAGES = (
 
 
 def read_record(directory: Path) -> dict[str, Any]:
-    """The record of a run."""
-    record: dict[str, Any] = json.loads((directory / "run.json").read_text())
+    """The record of a run.
+
+    Raises:
+        UsageError: If it cannot be read, or is none.
+    """
+    path = directory / "run.json"
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(record, dict):
+        raise UsageError(f"{path}: holds a {type(record).__name__}, not the record of a run")
     return record
 
 
 def write_record(directory: Path, record: dict[str, Any]) -> None:
     """Replaces the record of a run, whole."""
+    from callbacks.files import atomic_write
+
     with atomic_write(directory / "run.json") as file:
         file.write((json.dumps(record, indent=2) + "\n").encode())
 
@@ -46,6 +60,7 @@ def facts(args: list[str], seed: int) -> dict[str, Any]:
     """What is true when a run is launched; no value of it reaches a logger."""
     return {
         "command": shlex.join(["lightning", *args]),
+        "working_directory": str(Path.cwd()),
         "seed": seed,
         "git": git_state(),
         "versions": versions(),
@@ -93,6 +108,8 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """The machine; counting its GPUs does not open them."""
+    import torch
+
     gpus = torch.cuda.device_count()
     return {
         "host": socket.gethostname(),

@@ -1,14 +1,18 @@
 """The directory of a run: `runs/<config name>/<YYYYmmdd-HHMMSS>/`."""
 
+from __future__ import annotations
+
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lightning_app.errors import UsageError
-from lightning_app.process import Launch
+
+if TYPE_CHECKING:
+    from lightning_app.process import Launch
 
 
 def is_run_directory(path: str | Path) -> bool:

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from callbacks.files import atomic_write
+from callbacks import best_of
+from lightning_app.behind import id_of_run
 from lightning_app.errors import describe
 from lightning_app.lock import RunLock
 from lightning_app.loggers import RunCSVLogger, new_wandb_id
+from lightning_app.measured import check_measured
 from lightning_app.process import RUN_DIR_VARIABLE, Launch
 from lightning_app.record import facts, now, read_record, write_record
+from lightning_app.resolved import optimizer_values, trainer_values
 from lightning_app.run_directory import make_run_directory, next_config_file
-
-
-@runtime_checkable
-class HasSplits(Protocol):
-    """A data module that knows which file is in which split."""
-
-    def split_table(self) -> dict[str, list[str]]:
-        """Returns the paths of each split, relative to the data root."""
-        ...
 
 
 class Session:
@@ -83,7 +77,8 @@ class Session:
         seed: int,
         limits: dict[str, int],
         checkpoint: Path | None,
-        write_config: Callable[[Path], object],
+        config: str,
+        resolved: dict[str, Any],
     ) -> Path:
         """Makes or takes the run directory and writes down what is launched.
 
@@ -91,7 +86,8 @@ class Session:
             seed: The seed of the run.
             limits: Where a fit ends.
             checkpoint: What it starts from.
-            write_config: Writes the resolved config to a file.
+            config: The text of `config.yaml`.
+            resolved: The values that are used, for `run.json` and the loggers.
 
         Returns:
             The run directory.
@@ -106,8 +102,9 @@ class Session:
         self._lock = RunLock(self.directory, self._launch)
         self._lock.acquire()
         config_file = next_config_file(self.directory)
-        write_config(config_file)
+        config_file.write_text(config)
         earlier = read_record(self.directory) if self.resumed else {}
+        earlier.pop("resolved", None)  # stands in the config file of that launch
         launches = earlier.pop("earlier_launches", [])
         self._record = {
             "name": self.directory.parent.name,
@@ -116,13 +113,38 @@ class Session:
             "config": config_file.name,
             "limits": limits,
             "checkpoint": None if checkpoint is None else str(checkpoint),
+            "checkpoint_run": None if checkpoint is None else id_of_run(checkpoint),
             "last_step": None,
+            "best": None,
             "wandb_id": earlier.pop("wandb_id", new_wandb_id()),
             "earlier_launches": [*launches, earlier] if earlier else [],
+            "resolved": resolved,
         }
         write_record(self.directory, self._record)
-        rank_zero_info(f"run directory: {_relative(self.directory)}")
+        rank_zero_info(f"run directory: {from_here(self.directory)}")
         return self.directory
+
+    def note(self, **found: Any) -> None:
+        """Adds to the record what was found on the way; on the process that writes it."""
+        if self._record:
+            self._record |= found
+            write_record(self.directory, self._record)
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The values that are used; empty in a process that does not record the run."""
+        return dict(self._record.get("resolved", {}))
+
+    def note_used(self, section: str, used: Any) -> None:
+        """Adds to the values that are used what shows only when the run goes on.
+
+        Args:
+            section: Their key; values by name are laid over those that are there.
+            used: Plain values.
+        """
+        there = self.resolved.get(section)
+        merged = there | used if isinstance(there, dict) else used
+        self.note(resolved=self.resolved | {section: merged})
 
     def __enter__(self) -> Session:
         return self
@@ -137,6 +159,7 @@ class Session:
         if self._lock is None or not self._record:
             return
         self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
+        self._record["best"] = self._best()
         if isinstance(error, Exception):
             self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
         write_record(self.directory, self._record)
@@ -144,10 +167,16 @@ class Session:
         if error is not None and not self.resumed and describe(error) and self._is_empty():
             # A mistake that was found before anything was done leaves no trace.
             shutil.rmtree(self.directory)
+            rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
 
     def _last_step(self) -> int | None:
         fitted = self.trainer is not None and self.subcommand == "fit"
         return self.trainer.global_step if fitted and self.trainer else None
+
+    def _best(self) -> dict[str, Any] | None:
+        fitted = self.trainer is not None and self.subcommand == "fit"
+        best = best_of(self.trainer) if fitted and self.trainer else None
+        return None if best is None else asdict(best)
 
     def _is_empty(self) -> bool:
         """Whether nothing but this class wrote into the run directory."""
@@ -160,27 +189,27 @@ class SessionCallback(Callback):
 
     Args:
         session: The launch.
-        public_config: The resolved config for the loggers, which redact it.
     """
 
-    def __init__(self, session: Session, public_config: dict[str, Any]) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._public_config = public_config
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes `splits.json` and sends the config to the loggers."""
+        """Sends the config to the loggers."""
         if not trainer.is_global_zero:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        path = Path(trainer.default_root_dir) / "splits.json"
-        if isinstance(data, HasSplits) and not path.exists():
-            with atomic_write(path) as file:
-                file.write((json.dumps(data.split_table(), indent=1) + "\n").encode())
+        self._session.note_used("trainer", trainer_values(trainer))
         for logger in trainer.loggers:
-            logger.log_hyperparams({"config": self._public_config})
+            logger.log_hyperparams({"config": self._session.resolved})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drops the rows of `metrics.csv` past the restored step."""
+        """Writes down the optimisers; drops the rows of `metrics.csv` past the restored step."""
+        if trainer.is_global_zero:
+            optimizers = [optimizer_values(optimizer) for optimizer in trainer.optimizers]
+            self._session.note_used("optimizers", optimizers)
+            named = {str(number): values for number, values in enumerate(optimizers)}
+            for logger in trainer.loggers:
+                logger.log_hyperparams({"optimizers": named})
         if not self._session.resumed:
             return
         epoch_loop = trainer.fit_loop.epoch_loop
@@ -192,6 +221,23 @@ class SessionCallback(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, RunCSVLogger):
                 logger.continue_from(step)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops where a test measured nothing.
+
+        Raises:
+            UsageError: If it did.
+        """
+        check_measured(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops where a run that only validates measured nothing.
+
+        Raises:
+            UsageError: If it did.
+        """
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            check_measured(trainer, pl_module, "validate")
 
 
 def _state(error: BaseException | None) -> str:
@@ -207,6 +253,7 @@ def _finish_wandb(trainer: Trainer | None) -> None:
             logger.experiment.finish()
 
 
-def _relative(path: Path) -> str:
+def from_here(path: Path) -> str:
+    """A path as it is written in the working directory."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,9 +1,12 @@
 """What the subcommands without a Trainer share."""
 
 import argparse
-from typing import NoReturn
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from lightning_app.errors import UsageError
+from lightning_app.home import expand_arguments
 
 
 class ToolParser(argparse.ArgumentParser):
@@ -24,3 +27,10 @@ class ToolParser(argparse.ArgumentParser):
             UsageError: Always.
         """
         raise UsageError(f"{self.prog}: {message}\n{self.format_usage().strip()}")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """Parses, with the home directory for `~` behind `=`, where a shell leaves it."""
+        given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(expand_arguments(given), namespace)

@@ -9,6 +9,22 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_app.errors import UsageError
 from meddiff.core.protocols import DeclaresHalfPrecision
 
+DEFAULTS: dict[str, Any] = {
+    "precision": "32-true",
+    "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0,
+    "limit_test_batches": 1.0,
+    "limit_predict_batches": 1.0,
+    "val_check_interval": 1.0,
+    "num_sanity_val_steps": 2,
+    "log_every_n_steps": 50,
+    "enable_checkpointing": True,
+    "enable_progress_bar": True,
+    "enable_model_summary": True,
+    "deterministic": False,
+}
+"""What Lightning's Trainer takes where an argument is None, as its documentation says."""
+
 
 def fitted_settings(
     module: LightningModule, asked: Mapping[str, Any], *, tell: bool
@@ -30,6 +46,21 @@ def fitted_settings(
             asked.get("val_check_interval"), asked.get("check_val_every_n_epoch"), tell=tell
         ),
     }
+
+
+def defaults_for(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What Lightning takes for those arguments of the Trainer that are there and null.
+
+    Those that are off where they are null are not among them.
+
+    Args:
+        asked: The arguments of the Trainer.
+    """
+    if asked.get("fast_dev_run"):  # replaces most of them
+        return {}
+    endless = asked.get("max_steps", -1) != -1 or asked.get("max_time") is not None
+    values = DEFAULTS | {"max_epochs": -1 if endless else 1000}
+    return {key: value for key, value in values.items() if key in asked and asked[key] is None}
 
 
 def as_list(value: Any, kind: type) -> list[Any]:

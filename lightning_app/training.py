@@ -17,10 +17,15 @@ import callbacks
 import data_modules  # noqa: F401  (its classes can then be given by their short names)
 import meddiff  # noqa: F401  (likewise)
 from callbacks import AtomicCheckpointIO
+from lightning_app.behind import find_start
+from lightning_app.closing import tell_end
 from lightning_app.config_files import LINKED, check_links, check_sections, read_given
 from lightning_app.errors import UsageError
+from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
+from lightning_app.launch_options import add_launch_options
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
+from lightning_app.named_runs import checkpoint_of, with_run_config
 from lightning_app.parser import (
     BASES,
     MedDiffParser,
@@ -31,38 +36,15 @@ from lightning_app.parser import (
 )
 from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
+from lightning_app.resolved import as_used
 from lightning_app.restore import GivenLearningRate, check_network, remembered_config
-from lightning_app.resume import (
-    Limits,
-    check_resumable,
-    choose_run,
-    is_finished,
-    last_checkpoint,
-)
-from lightning_app.run_directory import config_name, is_run_directory, newest_config_file
-from lightning_app.session import Session, SessionCallback
+from lightning_app.resume import Limits, last_checkpoint, run_to_resume
+from lightning_app.run_directory import config_name
+from lightning_app.session import Session, SessionCallback, from_here
+from lightning_app.split_keeper import SplitKeeper
+from lightning_app.standing import STANDING, users_callbacks, without_arguments
 from lightning_app.trainer_settings import as_list, fitted_settings
-from meddiff.core.checkpoint import check_identity, find_checkpoint, read_checkpoint
-
-# Their order is the order in which they are called: metrics are logged before `best` looks at
-# them, a broken state is found before it is saved, and `last` holds the count of `early_stopping`.
-STANDING = {
-    "performance": "Performance",
-    "ema": "EMACallback",
-    "guard": "NonFiniteGuard",
-    "metrics": "SegmentationMetrics",
-    "translation": "TranslationMetrics",
-    "samples": "SampleGrid",
-    "predictions": "PredictionWriter",
-    "throughput": "Throughput",
-    "early_stopping": "EarlyStopping",
-    "best": "BestCheckpoint",
-    "last": "LastCheckpoint",
-    "preemption": "Preemption",
-}
-
-
-RESUMABLE = ("fit", "predict")
+from meddiff.core.checkpoint import check_identity, read_checkpoint
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -104,7 +86,7 @@ class MedDiffCLI(LightningCLI):
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={"enable_model_summary": False},
+            trainer_defaults={"enable_model_summary": False, "callbacks": without_arguments()},
             parser_class=MedDiffParser,
             args=args,
             auto_configure_optimizers=False,
@@ -135,14 +117,7 @@ class MedDiffCLI(LightningCLI):
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand in RESUMABLE:
-            parser.add_argument(
-                "--resume",
-                type=str | None,
-                default=None,
-                help="`auto`: continue the newest unfinished run of this config and seed in its "
-                "own directory, or begin one. A run directory: continue that run.",
-            )
+        add_launch_options(parser, subcommand)
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -157,17 +132,11 @@ class MedDiffCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; a run directory given without a config brings its own."""
-        arguments = list(args)
-        given = read_given(arguments)
-        named = given.option("resume") or given.option("ckpt_path")
-        if not given.files and named and is_run_directory(named):
-            given = read_given(
-                [arguments[0], "--config", str(newest_config_file(Path(named))), *arguments[1:]]
-            )
-        self._given = given
-        subparser = self._subcommand_parsers[arguments[0]]
+        given = with_run_config(read_given(list(args)))
+        self._given, subcommand = given, given.args[0]
+        subparser = self._subcommand_parsers[subcommand]
         self._parse(given.args)
-        config = self.config[arguments[0]]
+        config = self.config[subcommand]
         check_links(given, config)
         check_sections(
             given,
@@ -178,7 +147,7 @@ class MedDiffCLI(LightningCLI):
     def _parse(self, args: list[str]) -> None:
         keys = known_keys(self._subcommand_parsers[args[0]])
         try:
-            self.config = self.parser.parse_args(args)
+            self.config = expand_config(self.parser.parse_args(args))
         except UsageError as error:
             raise UsageError(in_few_words(str(error), self._given, keys)) from error
 
@@ -193,8 +162,11 @@ class MedDiffCLI(LightningCLI):
             return
         if config.get("resume") is not None and self.subcommand == "fit":
             raise UsageError("--ckpt_path and --resume: give one of them")
-        prefer = ("last", "best") if self.subcommand == "fit" else ("best", "last")
-        checkpoint = self._read(find_checkpoint(str(config.ckpt_path), prefer))
+        start = find_start(Path(str(config.ckpt_path)), self._given.place("ckpt_path"))
+        path = checkpoint_of(start, str(self.subcommand))
+        checkpoint = self._read(path)
+        if start.through:
+            rank_zero_info(f"ckpt_path: {start.through[-1]} was done with {path}, which is taken")
         class_path = config.model.class_path
         base = remembered_config(
             checkpoint,
@@ -253,21 +225,7 @@ class MedDiffCLI(LightningCLI):
             return None
         if self._launch.run_dir is not None:
             return Path(self._launch.run_dir)
-        config = self._resolved()
-        if asked == "auto":
-            found, known = choose_run(parent, str(self.subcommand), config, self._launch)
-            if found is None and known:
-                rank_zero_info("resume: no run of this config is unfinished; nothing to do")
-                raise SystemExit(0)
-            if found is None:
-                rank_zero_info(f"resume: no run of this config in {parent}; a new one begins")
-            return found
-        directory = Path(asked)
-        check_resumable(directory, str(self.subcommand), self._launch)
-        if is_finished(directory, Limits.of(config)):
-            rank_zero_info(f"resume: {directory} is finished; raise trainer.max_steps to extend it")
-            raise SystemExit(0)
-        return directory
+        return run_to_resume(asked, parent, str(self.subcommand), self._resolved(), self._launch)
 
     def instantiate_classes(self) -> None:
         """Instantiates model and data, then the run directory, then the Trainer."""
@@ -276,12 +234,16 @@ class MedDiffCLI(LightningCLI):
         self.model = self._get(self.config_init, "model")
         if self._checkpoint is not None:
             check_network(self._checkpoint, self.model, str(self._checkpoint_path))
-        limits = Limits.of(self._resolved())
+        config = self._resolved()
+        self._fitted = fitted_settings(self.model, config["trainer"], tell=self.subcommand == "fit")
+        text, used = as_used(self._dump(), self.model, self.datamodule, self._fitted)
+        limits = Limits.of(config)
         self._session.begin(
             seed=self.config[self.subcommand].seed_everything,
             limits={"steps": limits.steps, "epochs": limits.epochs},
             checkpoint=self._checkpoint_path,
-            write_config=lambda path: path.write_text(self._dump()),
+            config=text,
+            resolved=used,
         )
         self.trainer = self.instantiate_trainer()
         self._session.trainer = self.trainer
@@ -297,15 +259,23 @@ class MedDiffCLI(LightningCLI):
         loggers = make_loggers(
             directory, config.tensorboard, config.wandb, self._session.wandb_id, step
         )
+        watching, bar = users_callbacks(trainer)
         settings = {
             "default_root_dir": str(directory),
-            **fitted_settings(self.model, trainer, tell=self.subcommand == "fit"),
+            **self._fitted,
             "logger": [*loggers, *as_list(trainer.get("logger"), Logger)],
             "plugins": [*as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
+            "enable_progress_bar": bar,
             "callbacks": [
-                *as_list(trainer.get("callbacks"), object),
+                *watching,
                 GivenLearningRate(),
-                SessionCallback(self._session, self._resolved()),
+                SplitKeeper(
+                    self._session,
+                    self._checkpoint_path,
+                    self._checkpoint,
+                    bool(config.get("allow_seen")),
+                ),
+                SessionCallback(self._session),
             ],
         }
         try:
@@ -323,6 +293,10 @@ class MedDiffCLI(LightningCLI):
                     "several devices: start the run with `python -m lightning_app`, not from Python"
                 )
 
+    def after_fit(self) -> None:
+        """Tells how a fit ended, and what to do with it."""
+        tell_end(self.trainer, self.model, from_here(self._session.directory))
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
         path = self._checkpoint_path
@@ -333,9 +307,8 @@ class MedDiffCLI(LightningCLI):
         return kwargs
 
     def _dump(self) -> str:
-        """The resolved config; how it was launched is no part of it."""
-        config = self.config[self.subcommand].clone()
-        config.pop("resume", None)
+        """The config; where keys are null what is used stands behind them, as a comment."""
+        config = self.config[self.subcommand]
         text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_unset=False)
         return text
 

@@ -31,11 +31,13 @@ class Measured:
 
     Attributes:
         rows: Numbers that the figures are computed from, shape (B, R).
+        finite: Whether what the module made of an item is, bool, shape (B,).
         draw: Makes the tiles of some items, chosen by a bool tensor of shape (B,) on the CPU:
             uint8, (n, 3, H, W) for a grid, (n, M, 3, H, W) for a line an item. None: no pictures.
     """
 
     rows: Tensor
+    finite: Tensor
     draw: Callable[[Tensor], Tensor] | None = None
 
 
@@ -66,6 +68,10 @@ class ItemMetrics(KnowsLoadedStep, ABC):
         num: Items in a picture, or all where a set has fewer; 0 draws none.
         bootstrap: How the limits of a test are found; None leaves them out.
 
+    Attributes:
+        seen: By index, the split in which the weights have seen an item, for the table of a test
+            where that was allowed.
+
     Raises:
         ValueError: If `num` is negative.
     """
@@ -85,6 +91,7 @@ class ItemMetrics(KnowsLoadedStep, ABC):
             raise ValueError(f"{self.key}.num: {num} is negative")
         self.num = num
         self.bootstrap = bootstrap
+        self.seen: Mapping[int, str] | None = None
         self._parts: list[tuple[Tensor, Tensor]] = []
         self._drawn = torch.empty(0, dtype=torch.int64)
         self._tiles: list[tuple[Tensor, Tensor]] = []
@@ -149,10 +156,13 @@ class ItemMetrics(KnowsLoadedStep, ABC):
         if measured is None:
             return
         index = batch["index"]
-        self._parts.append((index.to(measured.rows.device), measured.rows))
+        # Looked at when all is gathered, so that no batch waits for the device.
+        finite = measured.finite.to(measured.rows)[:, None]
+        rows = torch.cat([measured.rows, finite], dim=1)
+        self._parts.append((index.to(rows.device), rows))
         if measured.draw is not None and len(self._drawn):
             index = index.cpu()
-            wanted = torch.isin(index, self._drawn)
+            wanted = torch.isin(index, self._drawn) & measured.finite.cpu()
             self._tiles.append((index[wanted], measured.draw(wanted).cpu()))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -170,16 +180,24 @@ class ItemMetrics(KnowsLoadedStep, ABC):
         if not parts:
             return
         index, rows = _each_once(trainer, parts)
-        figures = self.figures(rows.numpy())
+        _check_finite(trainer, stage, index[rows[:, -1].numpy() == 0], len(index))
+        figures = self.figures(rows[:, :-1].numpy())
         logged = dict(figures.logged)
         if stage == "test":
             logged |= self._limits(figures.limited)
             if trainer.is_global_zero:
-                _write_table(trainer, self.table, index, figures.columns)
+                _write_table(
+                    trainer, self.table, index, {**figures.columns, **self._seen_column(index)}
+                )
         # Every process logs the same values: they were computed from the same rows.
         values = {f"{stage}/{name}": float(value) for name, value in logged.items()}
         module.log_dict(values, batch_size=1)
         self._draw(trainer, stage)
+
+    def _seen_column(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        if not self.seen:
+            return {}
+        return {"seen": np.array([self.seen.get(item, "") for item in index.tolist()])}
 
     def _limits(self, limited: Mapping[str, np.ndarray]) -> dict[str, float]:
         limits = {}
@@ -211,6 +229,21 @@ def _each_once(trainer: Trainer, parts: list[tuple[Tensor, Tensor]]) -> tuple[np
     )
     index, first = np.unique(indices.numpy(), return_index=True)
     return index, rows[torch.from_numpy(first)]
+
+
+def _check_finite(trainer: Trainer, stage: Stage, bad: np.ndarray, items: int) -> None:
+    """Stops on results that are NaN or infinite: a class or a distance computed of them is none.
+
+    Raises:
+        ValueError: If there are any; names the first.
+    """
+    if len(bad):
+        first = source_of(trainer, stage, int(bad[0])) or f"the item with index {bad[0]}"
+        raise ValueError(
+            f"{stage}: what the module makes of {len(bad)} of {items} items is NaN or infinite, "
+            f"first of {first}. The weights may be broken, or the precision too low: try "
+            "trainer.precision: 32-true"
+        )
 
 
 def _write_table(

@@ -73,7 +73,8 @@ class SegmentationMetrics(ItemMetrics):
         def draw(wanted: Tensor) -> Tensor:
             return prediction_over_truth(image[wanted], predicted[wanted], mask[wanted])
 
-        return Measured(pixel_counts(predicted, mask, logits.shape[1]).flatten(1), draw)
+        counts = pixel_counts(predicted, mask, logits.shape[1]).flatten(1)
+        return Measured(counts, logits.isfinite().flatten(1).all(1), draw)
 
     def figures(self, rows: np.ndarray) -> Figures:
         """Computes the overlap of all images from their counts, shape (N, 3 K)."""

@@ -1,6 +1,7 @@
 """PSNR, SSIM and the Dice of K-means clusters of translated slices."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +34,7 @@ class TranslationMetrics(ItemMetrics):
       (of five million of their pixels where there are more), and its centroids label the translated
       and the true slice. It is the mean Dice over the clusters that either slice has, without the
       darkest, which is the background (5e); a pair of slices with background alone scores 1. Left
-      out where the data module has no `reference_images`.
+      out where the data module has no `reference_images`, or none of the target.
 
     The mean over slices is logged under these names and the sample standard deviation (0 for one
     slice) under `<name>_sd`. Test writes `test_translation.csv`, one row a slice.
@@ -94,7 +95,10 @@ class TranslationMetrics(ItemMetrics):
         def draw(wanted: Tensor) -> Tensor:
             return self._lines(source[wanted], translated[wanted], target[wanted])
 
-        return Measured(slice_scores(translated, target, self._centroids), draw)
+        finite = translated.isfinite().flatten(1).all(1)
+        # The scores of what is not finite are looked at by nobody.
+        scores = slice_scores(translated.nan_to_num(), target, self._centroids)
+        return Measured(scores, finite, draw)
 
     def figures(self, rows: np.ndarray) -> Figures:
         """Mean and standard deviation of each column of `slice_scores`, the clusters' aside."""
@@ -117,7 +121,15 @@ class TranslationMetrics(ItemMetrics):
             return None
         fitted = None
         if trainer.is_global_zero:
-            fitted = fit_clusters(data.reference_images("target"), self.clusters, self.seed)
+            images = data.reference_images("target")
+            first = next(images, None)
+            if first is None:
+                rank_zero_warn(
+                    "translation: no K-means Dice, since it is fitted on training images of the "
+                    "target, and the data at hand have none"
+                )
+            else:
+                fitted = fit_clusters(chain([first], images), self.clusters, self.seed)
         shared: Tensor | None = trainer.strategy.broadcast(fitted)
         return shared
 

@@ -3,10 +3,10 @@
 import multiprocessing
 import os
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -17,35 +17,20 @@ from data_modules.batch import Batch
 from data_modules.errors import DataError
 from data_modules.kinds.augmentation import Augmentation
 from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
+from data_modules.kinds.told import Inspected, Named, ToldItems
 from data_modules.listing.files import names_in
 from data_modules.listing.items import Problem
+from data_modules.reading.options import Orientation, Reading
 
 PredictSplit: TypeAlias = Literal["train", "val", "test", "all"]
-
-
-class Named(Protocol):
-    """An item of a split."""
-
-    @property
-    def path(self) -> str:
-        """What names it: its file relative to the root, or made from that."""
-        ...
-
-
-class Inspected(Protocol):
-    """What a data module found when it read the files of a stage."""
-
-    @property
-    def splits(self) -> Mapping[str, Sequence[Named]]:
-        """The items of each split."""
-        ...
+TestSplit: TypeAlias = Literal["test", "all"]
 
 
 InspectedT = TypeVar("InspectedT", bound=Inspected)
 DatasetT = TypeVar("DatasetT", bound=Dataset[Batch])
 
 
-class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
+class DataModule(ToldItems, LightningDataModule, Generic[InspectedT, DatasetT]):
     """A data set of files. A kind of data set says how files are read and become a torch data set.
 
     Before a run starts every file it needs is read once; what is wrong is one `DataError`.
@@ -62,8 +47,12 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         augment: Names of `hflip`, `vflip`, `rot90`, `crop`, `blur`, for training alone.
         exclude_file: Text file of images to leave out, a name a line.
         predict_split: What `predict` goes over.
+        test_split: What `test` goes over: its split, or `all` that it can measure, of a folder that
+            was held out whole.
         drop_last: Whether what does not fill an optimiser step is left out of a training epoch;
             fine-tuning on a handful of images keeps it (docs/papers/hybrid.md 2c-12).
+        orientation: `stored` takes the pixels of pictures as they lie in the file, `upright` turns
+            them as the file's orientation tag (EXIF or TIFF) says, images and masks alike.
 
     Raises:
         DataError: If an argument is wrong.
@@ -81,6 +70,8 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
     """What the number of a phantom counts."""
     stand_in: ClassVar[int] = 200
     """A number for a phantom that serves for a first run."""
+    truths: ClassVar[frozenset[str]] = frozenset()
+    """Keys of a test's batches that predictions are compared with."""
 
     def __init__(
         self,
@@ -95,18 +86,18 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         augment: list[str] | None = None,
         exclude_file: str | None = None,
         predict_split: PredictSplit = "test",
+        test_split: TestSplit = "test",
         drop_last: bool = True,
+        orientation: Orientation = "stored",
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
             raise DataError(f"data.init_args.in_channels: {in_channels} given, expected 1 or 3.")
-        if predict_split not in get_args(PredictSplit):
-            names = ", ".join(get_args(PredictSplit))
-            raise DataError(
-                f"data.init_args.predict_split: {predict_split} given, expected {names}."
-            )
+        check_choice(PredictSplit, predict_split=predict_split)
+        check_choice(TestSplit, test_split=test_split)
+        check_choice(Orientation, orientation=orientation)
         check_positive(image_size=image_size, batch_size=batch_size)
-        self.root = Path(root if root is not None else f"data/{self.short_name}").expanduser()
+        self.root = self.default_root() if root is None else Path(root).expanduser()
         self.image_size = image_size
         self.in_channels = in_channels
         self.batch_size = batch_size
@@ -116,12 +107,19 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
         self.seed = seed
         self.exclude_file = exclude_file
         self.predict_split = predict_split
+        self.test_split = test_split
         self.drop_last = drop_last
+        self.reading = Reading(orientation)
         self.augmentation = Augmentation(augment, seed) if augment else None
         self._splits: Mapping[str, Sequence[Named]] = {}
         self._datasets: dict[str, DatasetT] = {}
         self._prepared: tuple[object, InspectedT] | None = None
         self._told: set[str] = set()
+
+    @classmethod
+    def default_root(cls) -> Path:
+        """Where the data set is looked for if no root is given."""
+        return Path("data", cls.short_name)
 
     @classmethod
     @abstractmethod
@@ -218,18 +216,16 @@ class DataModule(LightningDataModule, ABC, Generic[InspectedT, DatasetT]):
             f"--num {self.stand_in} --seed 0"
         )
 
-    def split_table(self) -> dict[str, list[str]]:
-        """The items of each split, as `item_path` names them, after `setup`."""
-        return {split: [item.path for item in items] for split, items in self._splits.items()}
+    def ahead(self) -> tuple[frozenset[str], PredictSplit | None]:
+        """What a trained module can be measured and used on, after the `setup` of a fit.
 
-    def item_path(self, split: str, index: int) -> str:
-        """What names an item: its file relative to the root, or a slice of that volume.
-
-        Args:
-            split: `train`, `val`, `test` or `predict`.
-            index: As in the batch.
+        Returns:
+            The truths in the batches of a test, none where there is nothing to test on; and a
+            `predict_split` with items, None where no split has any.
         """
-        return self._splits[split][index].path
+        if self._splits.get("test"):
+            return self.truths, "test"
+        return frozenset(), "val" if self._splits.get("val") else "all"
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; what does not fill an optimiser step is left out of an epoch.
@@ -306,3 +302,11 @@ def check_positive(**fields: int | None) -> None:
     for field, value in fields.items():
         if value is not None and value < 1:
             raise DataError(f"data.init_args.{field}: {value} given, expected 1 or more.")
+
+
+def check_choice(kind: Any, **fields: str) -> None:
+    """Raises DataError for the first argument that is none of the values of a `Literal`."""
+    for field, value in fields.items():
+        if value not in get_args(kind):
+            names = ", ".join(get_args(kind))
+            raise DataError(f"data.init_args.{field}: {value} given, expected {names}.")

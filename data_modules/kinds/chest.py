@@ -4,7 +4,6 @@ The preprocessing of docs/papers/hybrid.md 2d: contrast of chest films depends o
 the exposure, and equalisation takes most of that away before an image is resized.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from data_modules.errors import DataError
-from data_modules.kinds.mask_dataset import Preprocess
+from data_modules.kinds.mask_dataset import Crop, Preprocess
 from data_modules.kinds.masks import ImageMaskDataModule
-from data_modules.kinds.transforms import to_channels
+from data_modules.kinds.transforms import PixelBox, to_channels
 from data_modules.listing.files import names_in
-from data_modules.reading.formats import ImageArray, Mask
+from data_modules.reading.formats import ImageArray
 
 _GAMMA = 0.5
 _BLANK = 0.02  # of the range of the image: a line that varies less shows nothing
@@ -49,43 +48,25 @@ def equalize(image: ImageArray) -> npt.NDArray[np.float32]:
     return np.asarray(table, dtype=np.float32)[level]
 
 
-def crop_blank_borders(image: ImageArray, mask: Mask | None) -> tuple[ImageArray, Mask | None]:
-    """Cuts rows and columns at the borders in which nothing is seen.
+def without_blank_borders(image: ImageArray) -> PixelBox:
+    """What is left without the rows and columns at the borders in which nothing is seen.
 
     A row or column is blank if its values differ by less than 2 % of the range of the image.
 
     Args:
-        image: (H, W, C).
-        mask: (H, W), or of another size of the same proportions.
-
-    Returns:
-        Both without the borders; an image that is blank all over stays whole.
+        image: (H, W, C); one that is blank all over stays whole.
     """
+    whole = (0, 0, *image.shape[:2])
     grey = to_channels(image, 1)[..., 0].astype(np.float32)
     tolerance = _BLANK * float(np.ptp(grey))
     rows = np.flatnonzero(np.ptp(grey, axis=1) > tolerance)
     if rows.size == 0:
-        return image, mask
+        return whole
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     columns = np.flatnonzero(np.ptp(grey[top:bottom], axis=0) > tolerance)
     if columns.size == 0:
-        return image, mask
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    if mask is not None:
-        down, across = mask.shape[0] / grey.shape[0], mask.shape[1] / grey.shape[1]
-        mask = mask[
-            round(top * down) : round(bottom * down), round(left * across) : round(right * across)
-        ]
-    return image[top:bottom, left:right], mask
-
-
-def crop_and_equalize(
-    image: ImageArray, mask: Mask | None, *, equalized: bool, cropped: bool
-) -> tuple[ImageArray, Mask | None]:
-    """Cuts borders, then equalises, as far as that is asked for."""
-    if cropped:
-        image, mask = crop_blank_borders(image, mask)
-    return (equalize(image) if equalized else image), mask
+        return whole
+    return top, int(columns[0]), bottom, int(columns[-1]) + 1
 
 
 class ChestDataModule(ImageMaskDataModule):
@@ -95,7 +76,7 @@ class ChestDataModule(ImageMaskDataModule):
         root: Folder that holds the data set's top-level folder.
         equalize: Whether each image is equalised (`equalize`) at its own size before it is
             resized, as the paper does (docs/papers/hybrid.md 2d).
-        crop_borders: Whether blank borders are cut first (`crop_blank_borders`).
+        crop_borders: Whether blank borders are cut first (`without_blank_borders`).
         **kwargs: As `ImageMaskDataModule`.
     """
 
@@ -120,11 +101,13 @@ class ChestDataModule(ImageMaskDataModule):
         """Whether the folder of images is under this root."""
         return cls._top_level(root) is not None
 
+    def cropping(self) -> Crop | None:
+        """`without_blank_borders` where that is asked for."""
+        return without_blank_borders if self.crop_borders else None
+
     def preprocessing(self) -> Preprocess | None:
-        """`crop_and_equalize` with these settings; None where nothing is asked for."""
-        if not (self.equalize or self.crop_borders):
-            return None
-        return partial(crop_and_equalize, equalized=self.equalize, cropped=self.crop_borders)
+        """`equalize` where that is asked for."""
+        return equalize if self.equalize else None
 
     def top_level(self) -> str:
         """The top-level folder that is there, relative to the root.

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,15 +14,17 @@ from data_modules.batch import Batch
 from data_modules.errors import DataError
 from data_modules.kinds.base import DataModule, check_positive
 from data_modules.kinds.item_cache import ItemCache
-from data_modules.kinds.mask_dataset import ImageMaskDataset, Preprocess
+from data_modules.kinds.mask_dataset import Crop, ImageMaskDataset, Preprocess
 from data_modules.kinds.transforms import to_tensor
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import (
     assign_splits,
+    labelled_parts,
     needed_parts,
     raise_problems,
     require_items,
     require_official_disjoint,
+    whole_test,
 )
 from data_modules.listing.items import Item, Listing, Part, Problem
 from data_modules.listing.left_out import notes_of
@@ -57,7 +59,8 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
     Args:
         root: Folder that holds the data set's top-level folders. None: `data/<data set>`.
         num_classes: Classes of the masks, background included.
-        test_fraction: Share of the groups held out for test, where there is no official test set.
+        test_fraction: Share of the groups held out for test, where there is no official test set;
+            1 takes all of them, for a folder that is not trained on.
         cache: `memory` keeps decoded images, `none` does not, `auto` does where they take less than
             half of the free memory.
         num_train_samples: Exactly so many training images, of whole groups; all others are halved
@@ -65,9 +68,12 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             not used (docs/papers/hybrid.md 2c-8). None: by the fractions.
         num_val_samples: Keeps so many of the validation images. None: all.
         num_test_samples: Keeps so many of the test images. None: all.
+        frame: Which frame is read of DICOM images that hold several, from 0. None: such files are
+            refused.
         **kwargs: As `DataModule`.
     """
 
+    truths: ClassVar[frozenset[str]] = frozenset({"mask"})
     mask_size_free: ClassVar[bool] = False
     """Whether masks may have another size than their images."""
 
@@ -80,6 +86,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         num_train_samples: int | None = None,
         num_val_samples: int | None = None,
         num_test_samples: int | None = None,
+        frame: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root=root, **kwargs)
@@ -93,12 +100,16 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             num_val_samples=num_val_samples,
             num_test_samples=num_test_samples,
         )
+        if frame is not None and frame < 0:
+            raise DataError(f"data.init_args.frame: {frame} given, expected 0 or more.")
+        self.reading = replace(self.reading, frame=frame)
         self.num_classes = num_classes
         self.test_fraction = test_fraction
         self.cache = cache
         self.num_train_samples = num_train_samples
         self.num_val_samples = num_val_samples
         self.num_test_samples = num_test_samples
+        self._digests: dict[str, str] = {}
 
     @abstractmethod
     def listing(self, exclusion: Exclusion) -> Listing:
@@ -119,8 +130,15 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             return False
         return True
 
+    def cropping(self) -> Crop | None:
+        """What says which part of each image as decoded is taken, of its mask too; None: all of it.
+
+        As `preprocessing`, it is sent to worker processes.
+        """
+        return None
+
     def preprocessing(self) -> Preprocess | None:
-        """What changes each image as decoded, before channels and size; None: nothing.
+        """What changes the pixels of each image, cropped, before channels and size; None: nothing.
 
         It is sent to worker processes: a function of a module, or a `functools.partial` of one.
         """
@@ -179,7 +197,12 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         listing = self.list_files()
         self.tell(self._notes(listing))
         plan = self.split_plan(listing)
-        parts = needed_parts(stage, listing, plan, self.predict_split)
+        whole = stage == "test" and self.test_split == "all"
+        parts = (
+            labelled_parts(listing)
+            if whole
+            else needed_parts(stage, listing, plan, self.predict_split)
+        )
         predicting = stage == "predict"
         masks = not predicting or all(item.labelled for part in parts for item in part.items)
         records, problems = self._read(parts, masks)
@@ -187,14 +210,17 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
         if predicting and self.predict_split == "all":
             everything = [item for part in parts for item in part.items]
             return InspectedMasks({"predict": everything}, records)
-        splits = assign_splits(
-            listing.pool if listing.pool in parts else Part(),
-            listing.val if listing.val in parts else None,
-            listing.test if listing.test in parts else None,
-            records,
-            plan,
-        )
-        require_official_disjoint(splits, records)
+        if whole:
+            splits = whole_test([item for part in parts for item in part.items], plan)
+        else:
+            splits = assign_splits(
+                listing.pool if listing.pool in parts else Part(),
+                listing.val if listing.val in parts else None,
+                listing.test if listing.test in parts else None,
+                records,
+                plan,
+            )
+            require_official_disjoint(splits, records)
         require_items(stage, splits, plan, predict_split=self.predict_split, root=self.root)
         if predicting:
             splits = {"predict": splits[self.predict_split]}
@@ -228,7 +254,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             Records of the readable files, and what is unpaired or cannot be used.
         """
         items = [item for part in parts for item in part.items]
-        records, unreadable = verify(self.root, files_of(items, masks))
+        records, unreadable = verify(self.root, files_of(items, masks), self.reading)
         if not masks:
             met = dict.fromkeys(p for part in parts for p in part.met.problems)
             return records, [*met, *unreadable]
@@ -238,6 +264,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             records,
             num_classes=self.num_classes,
             size_free=self.mask_size_free,
+            orientation=self.reading.orientation,
         )
         unpaired = dict.fromkeys(p for part in parts for p in part.problems)
         return records, [*unpaired, *unreadable, *unfit]
@@ -245,6 +272,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
     def datasets_of(self, found: InspectedMasks, stage: str) -> dict[str, ImageMaskDataset]:
         """The torch data set of each split."""
         splits, records = found.splits, found.records
+        self._digests = {path: record.digest for path, record in records.items()}
         if self.num_train_samples is not None:
             shares = ", ".join(f"{len(items)} {split}" for split, items in splits.items())
             rank_zero_info(f"split: {shares} (seed {self.split_seed})")
@@ -261,14 +289,21 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
                 image_size=self.image_size,
                 in_channels=self.in_channels,
                 with_masks=bool(items) and all(_has_masks(item, records) for item in items),
+                reading=self.reading,
                 binary_masks=binary,
                 deep=deep,
+                crop=self.cropping(),
                 preprocess=preprocess,
                 augmentation=self.augmentation if split == "train" else None,
                 cached=cached and split != "predict",
+                placed=split == "predict",
             )
             for split, items in splits.items()
         }
+
+    def digests_of(self, item: Item) -> tuple[str, ...]:
+        """SHA-256 of the image."""
+        return (self._digests[item.image],)
 
     def _cached(self, count: int, deep: bool, masks: bool) -> bool:
         """Whether decoded images are kept; each process on this machine holds its own."""

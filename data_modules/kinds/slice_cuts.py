@@ -44,6 +44,17 @@ class SliceItem:
     cuts: Mapping[Key, Cut]
     row: int = 0
 
+    @property
+    def group(self) -> str:
+        """What a split does not tear apart: the subject."""
+        return self.subject
+
+    @property
+    def source(self) -> tuple[str, int | None]:
+        """The file that names it, and the axial plane of it; None of a single slice."""
+        cut = next(iter(self.cuts.values()))
+        return cut.scan.path, cut.indices[self.row] if cut.indices else None
+
 
 @dataclass(frozen=True)
 class Stack:

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,20 +21,25 @@ from data_modules.listing.items import Problem
 from data_modules.listing.modalities import Scan
 from data_modules.names import escaped
 from data_modules.reading.io import read_bytes, read_image
+from data_modules.reading.memory import lacking_memory
+from data_modules.reading.nifti import files_of, read_volume, turned
+from data_modules.reading.options import AS_STORED, Reading
 from data_modules.reading.registration import register_rigid
 from data_modules.reading.user_cache import cache_folder, keep
 from data_modules.reading.volumes import (
     Plane,
     Spacing,
     axial_plane,
-    read_volume,
     to_square,
-    turn_of,
-    turned,
 )
 
-_FORMAT = 1  # of the remembered slices, and of the way they are made; another number is made anew
+_FORMAT = 2  # of the remembered slices, and of the way they are made; another number is made anew
 _THREADS = 8  # each may hold some volumes of 40 MB
+# What NumPy and zipfile raise on a damaged file, or one whose header declares too much.
+_DAMAGED_ARRAYS = (
+    *(OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error),
+    *(MemoryError, OverflowError, NotImplementedError, RuntimeError),
+)
 _REGISTERING = threading.Lock()  # SimpleITK's number of threads is one for the whole process
 
 
@@ -48,11 +54,13 @@ class SliceReader:
         root: Paths are relative to it.
         image_size: Height and width of the slices.
         percentiles: Of the clip, from 0 to 100.
+        reading: How pictures are read.
     """
 
     root: Path
     image_size: int
     percentiles: tuple[float, float]
+    reading: Reading = AS_STORED
     _known: dict[Cut, Stack] = field(default_factory=dict)
 
     def read(self, items: Iterable[SliceItem]) -> tuple[dict[Cut, Stack], list[Problem]]:
@@ -94,7 +102,7 @@ class SliceReader:
         return stack
 
     def _single(self, path: Path, scan: Scan) -> Stack:
-        plane, spacing = _read_single(path, scan)
+        plane, spacing = _read_single(path, scan, self.reading)
         if path.suffix.lower() != ".png":
             plane = _scaled(plane, *self._range(plane))
         return self._stack([plane], spacing, lambda _: "the slice")
@@ -106,7 +114,7 @@ class SliceReader:
             fixed = self.root / cut.onto.path
             with _REGISTERING:
                 moved, affine = register_rigid(fixed, path)
-            volume, grid = turned(path, moved, turn_of(affine)), cut.onto.grid
+            volume, grid = turned(moved, affine), cut.onto.grid
         if grid is None:
             raise CorruptImageError(path, "is no volume")
         found = [axial_plane(volume, grid, index) for index in cut.indices]
@@ -140,8 +148,7 @@ class SliceReader:
     def _cache_file(self, cut: Cut) -> Path:
         files = [cut.scan] if cut.onto is None else [cut.scan, cut.onto]
         stamps = []
-        for scan in files:
-            path = self.root / scan.path
+        for path in (file for scan in files for file in files_of(self.root / scan.path)):
             try:
                 status = path.stat()
             except OSError as error:
@@ -152,13 +159,13 @@ class SliceReader:
         return cache_folder() / "slices" / f"{key}.npz"
 
 
-def _read_single(path: Path, scan: Scan) -> tuple[Plane, Spacing]:
+def _read_single(path: Path, scan: Scan, reading: Reading) -> tuple[Plane, Spacing]:
     """A plane in its own units, or in [0, 1] for pictures."""
     if scan.grid is not None:
         return axial_plane(read_volume(path), scan.grid, None)
     if path.suffix.lower() == ".npz":
         return _read_npz(path), (1.0, 1.0)
-    picture = read_image(path)
+    picture = read_image(path, reading=reading)
     if any(not np.array_equal(picture[..., 0], picture[..., k]) for k in range(picture.shape[-1])):
         raise CorruptImageError(path, "is a colour image; MR slices are grey: save one channel")
     top = 255 if picture.dtype == np.uint8 else 65535
@@ -168,9 +175,13 @@ def _read_single(path: Path, scan: Scan) -> tuple[Plane, Spacing]:
 def _read_npz(path: Path) -> Plane:
     data = read_bytes(path)
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as members:
+            sizes = [member.file_size for member in members.infolist()]
+        if lack := lacking_memory(sum(sizes) + max(sizes, default=0)):
+            raise CorruptImageError(path, f"declares arrays whose content {lack}")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = [arrays[name] for name in arrays.files]
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGED_ARRAYS as error:
         raise CorruptImageError(path, f"cannot be read as NumPy arrays ({error})") from error
     if len(found) != 1:
         raise CorruptImageError(path, f"holds {len(found)} arrays; save one slice a file")

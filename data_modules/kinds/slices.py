@@ -1,7 +1,5 @@
 """The data module that all sets of MR scans in several modalities share."""
 
-import hashlib
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,12 +9,14 @@ from typing import Any, ClassVar, get_args
 from torch import Tensor
 
 from data_modules.errors import DataError
-from data_modules.kinds.base import DataModule, check_positive
+from data_modules.kinds.base import DataModule, PredictSplit, check_positive
 from data_modules.kinds.slice_arguments import check_fractions, check_modalities
 from data_modules.kinds.slice_cuts import SliceItem, items_of, whole_cut
 from data_modules.kinds.slice_dataset import SliceDataset
+from data_modules.kinds.slice_digests import FileDigests, TellsSlices
 from data_modules.kinds.slice_pairs import PairCutter, match_scans, unequal_slices
 from data_modules.kinds.slice_reader import SliceReader
+from data_modules.kinds.slice_volumes import WritesVolumes
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import raise_problems
 from data_modules.listing.items import Findings, Problem
@@ -28,17 +28,14 @@ from data_modules.listing.modalities import (
     find_modalities,
     list_scans,
 )
-from data_modules.listing.scan_names import ScanNames
 from data_modules.listing.splits import Split, assert_disjoint, leaks
 from data_modules.listing.subjects import (
-    nothing_predicted,
-    nothing_split,
+    nothing_found,
     require_known,
     split_subjects,
     warn_of_few,
 )
 from data_modules.names import comparable
-from data_modules.reading.io import read_bytes
 
 _STAGES = {"fit": "train", "validate": "val", "test": "test"}
 
@@ -58,7 +55,7 @@ class InspectedSlices:
     subjects: dict[str, Split]
 
 
-class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
+class SliceDataModule(WritesVolumes, TellsSlices, DataModule[InspectedSlices, SliceDataset]):
     """Axial slices of one MR modality to train on, and of two in pairs to measure a translation.
 
     `fit` reads the target modality alone, as `image`; `validate` and `test` give `source` and
@@ -125,14 +122,10 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         self.slices = tuple(slices)
         self.test_subjects = test_subjects and [comparable(name) for name in test_subjects]
         self._pairs = PairCutter(source, target, self.slices, registration)
-        self._reader = SliceReader(self.root, image_size, (percentiles[0], percentiles[1]))
-        self._digests: dict[str, str] = {}
+        clip = (percentiles[0], percentiles[1])
+        self._reader = SliceReader(self.root, image_size, clip, self.reading)
+        self._digests = FileDigests(self.root)
         self._subjects: dict[str, Split] = {}
-
-    @classmethod
-    @abstractmethod
-    def names(cls) -> ScanNames:
-        """How the files of the data set are named."""
 
     @classmethod
     def present(cls, root: Path) -> bool:
@@ -179,6 +172,8 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
             found = self._usable([self.target, self.source])
         targets, sources = found.scans[self.target], found.scans.get(self.source, [])
         subjects = self._split(found)
+        if stage == "test" and self.test_split == "all":
+            subjects = {scan.subject: "test" for scan in targets}
         splits = self._by_split(targets, subjects)
         problems: list[Problem] = []
         if stage == "predict":
@@ -188,10 +183,12 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
             splits[wanted[0]], problems = self._pairs.of_subjects(chosen, sources, targets)
         raise_problems(problems, self.short_name, self.root)
         if not splits[wanted[0]]:
-            raise self._nothing(stage, wanted[0], targets)
+            people = len({scan.subject for scan in targets})
+            ask = wanted[0] if stage != "predict" else self.predict_split
+            raise nothing_found(self.root, stage, ask, self.source, self.target, people)
         self._read(item for name in wanted for item in splits[name])
         if stage != "predict":
-            assert_disjoint(self._contents(splits), "identical files")
+            assert_disjoint(self._digests.of_splits(splits), "identical files")
         return InspectedSlices(splits, wanted, subjects)
 
     def datasets_of(self, found: InspectedSlices, stage: str) -> dict[str, SliceDataset]:
@@ -200,6 +197,18 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         if stage == "fit" and self.test_subjects is None:
             warn_of_few(found.subjects, self.num_train_subjects, self.num_test_subjects)
         return {split: self._dataset(split, found.splits[split]) for split in found.wanted}
+
+    def ahead(self) -> tuple[frozenset[str], PredictSplit | None]:
+        """As `DataModule.ahead`; only files of the source modality can be translated."""
+        try:
+            scans = self.list_files([self.target, self.source]).scans
+        except DataError:
+            return frozenset(), None
+        sources = {scan.subject for scan in scans[self.source]}
+        tested = {subject for subject, own in self._subjects.items() if own == "test"} & sources
+        if tested & {scan.subject for scan in scans[self.target]}:
+            return frozenset({"target"}), "test"
+        return frozenset(), "test" if tested else "all" if sources else None
 
     def _usable(self, modalities: Sequence[Modality]) -> ScanListing:
         found = self.list_files(modalities)
@@ -269,17 +278,13 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         stacks, problems = self._reader.read(items)
         raise_problems(problems, self.short_name, self.root)
         augmentation = self.augmentation if split == "train" else None
-        return SliceDataset(items, stacks, in_channels=self.in_channels, augmentation=augmentation)
-
-    def _contents(self, splits: dict[str, list[SliceItem]]) -> dict[str, dict[str, str]]:
-        """The hash of each file of each split."""
-        paths = {
-            name: {cut.scan.path for item in items for cut in item.cuts.values()}
-            for name, items in splits.items()
-        }
-        for path in set().union(*paths.values()) - self._digests.keys():
-            self._digests[path] = hashlib.sha256(read_bytes(self.root / path)).hexdigest()
-        return {name: {p: self._digests[p] for p in sorted(own)} for name, own in paths.items()}
+        return SliceDataset(
+            items,
+            stacks,
+            in_channels=self.in_channels,
+            augmentation=augmentation,
+            placed=split == "predict",
+        )
 
     def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
         """Training slices (C, S, S) in [-1, 1] without augmentation, in a fixed order.
@@ -295,6 +300,8 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         modality = self.source if domain == "source" else self.target
         train = {subject for subject, split in self._subjects.items() if split == "train"}
         items = self._whole(self._usable([modality]).scans[modality], train)
+        if not train and self.test_split == "all":  # a folder that was held out whole
+            return iter(())
         if not items:
             raise DataError(
                 f"{self.root}: none of the {len(train)} training subjects has a {modality} file, "
@@ -331,16 +338,8 @@ class SliceDataModule(DataModule[InspectedSlices, SliceDataset]):
         readable = [scan for scan in scans[self.target] if scan.path not in bad]
         problems += [
             Problem("leak", second, f"is in another split than {first}, of the same content")
-            for first, second in leaks(self._contents(self._by_split(readable, subjects)))
+            for first, second in leaks(self._digests.of_splits(self._by_split(readable, subjects)))
         ]
         for line in self._pairs.notes(matched):
             note(line)
         return problems
-
-    def _nothing(self, stage: str, split: str, targets: Sequence[Scan]) -> DataError:
-        subjects = len({scan.subject for scan in targets})
-        if stage == "predict":
-            return nothing_predicted(
-                self.root, self.source, self.predict_split, self.target, subjects
-            )
-        return nothing_split(self.root, split, self.target, subjects)

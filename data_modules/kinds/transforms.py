@@ -15,6 +15,9 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels, not rounded."""
 
+PixelBox: TypeAlias = tuple[int, int, int, int]
+"""First row and column, and those behind the last ones."""
+
 
 def to_channels(image: ImageArray, in_channels: int) -> ImageArray:
     """Gives an image the channels that the model takes.
@@ -71,6 +74,25 @@ def resize_mask(
 ) -> npt.NDArray[np.uint8]:
     """Resizes (H, W) class ids to (size, size) by the nearest pixel: no value is made up."""
     return np.array(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST, box))
+
+
+def cut(
+    image: ImageArray, mask: npt.NDArray[np.uint8] | None, box: PixelBox
+) -> tuple[ImageArray, npt.NDArray[np.uint8] | None]:
+    """Cuts a part out of an image and its mask.
+
+    Args:
+        image: (H, W, C).
+        mask: (H, W), or of another size of the same proportions.
+        box: In pixels of the image.
+    """
+    top, left, bottom, right = box
+    if mask is not None:
+        down, across = (n / m for n, m in zip(mask.shape, image.shape, strict=False))
+        mask = mask[
+            round(top * down) : round(bottom * down), round(left * across) : round(right * across)
+        ]
+    return image[top:bottom, left:right], mask
 
 
 def to_tensor(image: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:

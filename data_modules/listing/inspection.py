@@ -18,6 +18,15 @@ from data_modules.listing.splits import (
 )
 
 _SHOWN = 10
+_ADVICE = {
+    "test": "Test images have to be held out by the fit. Images that no fit saw, in a folder of "
+    "their own:\n  --data.init_args.root DIR --data.init_args.test_split all\n"
+    "The same folder: fit anew with --data.init_args.test_fraction 0.2 (or num_train_samples), and "
+    "test that run.",
+    "val": "Validation images have to be held out by the fit: fit anew with "
+    "--data.init_args.val_fraction 0.1, and validate that run.",
+    "predict": "Set data.init_args.predict_split to another split, or to all.",
+}
 _REPAIR = (
     "Repair the files, or list their names in a text file given as data.init_args.exclude_file."
 )
@@ -48,6 +57,11 @@ def needed_parts(stage: str, listing: Listing, plan: SplitPlan, predict_split: s
     if wanted == "train":
         return [pool]
     return [pool, *(part for part in official if part.labelled)]
+
+
+def labelled_parts(listing: Listing) -> list[Part]:
+    """The parts that a test of all images reads: those with masks, or the pool where none has."""
+    return [part for part in listing.parts if part.labelled] or [listing.pool]
 
 
 def raise_problems(problems: Sequence[Problem], name: str, root: Path) -> None:
@@ -94,6 +108,11 @@ def assign_splits(
     for name, num in (("val", plan.num_val), ("test", plan.num_test)):
         splits[name] = _first(splits[name], num, f"num_{name}_samples", plan)
     return splits
+
+
+def whole_test(items: list[Item], plan: SplitPlan) -> dict[str, list[Item]]:
+    """Splits in which all items are for test, up to the number that is asked for."""
+    return {"train": [], "val": [], "test": _first(items, plan.num_test, "num_test_samples", plan)}
 
 
 def _tied(items: Sequence[Item], records: Records) -> list[str]:
@@ -166,10 +185,13 @@ def require_items(
     fields = "val_fraction or test_fraction"
     if plan.num_train is not None:
         shares, fields = f"num_train_samples {plan.num_train}", "num_train_samples"
+    advice = f"Change data.init_args.{fields}, or give more data."
+    if stage != "fit":
+        # Other shares of the same images would make test images of those that were trained on.
+        advice = _ADVICE[empty if stage != "predict" else "predict"]
     raise DataError(
         f"0 {samples} under {root}: {total} images in {len(groups)} groups, with {shares}.\n"
-        f"Change data.init_args.{fields}"
-        + (", or predict_split." if stage == "predict" else ", or give more data.")
+        f"{advice}"
     )
 
 

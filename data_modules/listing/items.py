@@ -64,6 +64,11 @@ class Item:
         return escaped(self.image)
 
     @property
+    def source(self) -> tuple[str, int | None]:
+        """The file that the image is read from; it has no planes."""
+        return self.image, None
+
+    @property
     def labelled(self) -> bool:
         """Whether there is a mask."""
         return bool(self.masks)

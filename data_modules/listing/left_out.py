@@ -89,7 +89,7 @@ def _content(path: Path) -> tuple[str, str] | None:
             start = file.read(132)
     except OSError:
         return None
-    for at, magic, kind, suffix in _CONTENTS:
-        if start[at:].startswith(magic):
-            return kind, suffix
-    return None
+    fitting = (
+        (kind, suffix) for at, magic, kind, suffix in _CONTENTS if start[at:].startswith(magic)
+    )
+    return next(fitting, None)

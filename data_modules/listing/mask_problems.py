@@ -6,6 +6,7 @@ from pathlib import Path
 from data_modules.listing.items import Item, Problem
 from data_modules.listing.records import FileRecord, Records
 from data_modules.reading.io import exif_orientation
+from data_modules.reading.options import Orientation
 
 _MAX_CLASS_ID = 64  # more distinct ids than any data set here: larger values are taken for greys
 _REMEDY = (
@@ -17,7 +18,13 @@ _RESAVE_BINARY = f"expected 0 and one other value. {_REMEDY}"
 
 
 def mask_problems(
-    root: Path, items: Iterable[Item], records: Records, *, num_classes: int, size_free: bool
+    root: Path,
+    items: Iterable[Item],
+    records: Records,
+    *,
+    num_classes: int,
+    size_free: bool,
+    orientation: Orientation = "stored",
 ) -> list[Problem]:
     """Masks that do not fit their images, or whose values are none that a mask has.
 
@@ -27,17 +34,22 @@ def mask_problems(
         records: Of their files.
         num_classes: Background included.
         size_free: Whether masks may have another size than their images.
+        orientation: As in `Reading`.
     """
     items = list(items)
     return (
-        _unequal_sizes(root, items, records, size_free)
+        _unequal_sizes(root, items, records, size_free, orientation)
         + _value_problems(mask_values(items, records), num_classes)
         + _part_problems(items, records, num_classes)
     )
 
 
 def _unequal_sizes(
-    root: Path, items: Iterable[Item], records: Records, size_free: bool = False
+    root: Path,
+    items: Iterable[Item],
+    records: Records,
+    size_free: bool,
+    orientation: Orientation,
 ) -> list[Problem]:
     """Pairs of which image and mask, or two parts of a mask, differ in size."""
     problems = []
@@ -55,10 +67,27 @@ def _unequal_sizes(
             f"is {size[0]}x{size[1]} pixels, but {other} {wrong[0]} is "
             f"{mask_size[0]}x{mask_size[1]}"
         )
-        if not size_free and size == mask_size[::-1] and exif_orientation(root / item.image) > 4:
-            text += " (the image has an EXIF orientation tag: save it upright, without the tag)"
+        if not size_free and size == mask_size[::-1]:
+            text += _of_tags(root / whole, root / wrong[0], orientation)
         problems.append(Problem("size", whole, text))
     return problems
+
+
+def _of_tags(image: Path, mask: Path, orientation: Orientation) -> str:
+    """What orientation tags have to do with it that a mask lies across its image."""
+    turned = [
+        f"the {what} has EXIF orientation {tag}"
+        for what, tag in (("image", exif_orientation(image)), ("mask", exif_orientation(mask)))
+        if tag > 4
+    ]
+    if not turned:
+        return ""
+    other = "upright" if orientation == "stored" else "stored"
+    done = "which is not applied" if orientation == "stored" else "which is applied"
+    return (
+        f" ({' and '.join(turned)}, {done}: set data.init_args.orientation to {other}, or save "
+        "both upright, without the tag)"
+    )
 
 
 def _size(record: FileRecord) -> tuple[int, int]:
@@ -112,12 +141,14 @@ def _value_problems(masks: Mapping[str, tuple[int, ...]], num_classes: int) -> l
     if ids:
         mask = max(ids, key=lambda m: max(set(ids[m]) - {255}))
         top = max(set(ids[mask]) - {255})
+        two = num_classes == 2 and set().union(*masks.values()) <= {0, top}
+        white = f", or, where {top} is white, save the masks with 0 and 255" if two else ""
         problems.append(
             Problem(
                 "values",
                 mask,
                 f"holds class {top}{_others(len(ids))}, but data.init_args.num_classes is "
-                f"{num_classes}; set it to {top + 1}",
+                f"{num_classes}; set it to {top + 1}{white}",
             )
         )
     return problems or _coding_problems(masks, num_classes)

@@ -10,17 +10,24 @@ from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.files import find_files, subfolder
 from data_modules.listing.items import Findings, Problem
 from data_modules.listing.left_out import notes_of
-from data_modules.listing.scan_names import SCAN_SUFFIXES, ScanNames, file_names, is_nifti, stem_of
+from data_modules.listing.scan_names import (
+    SCAN_SUFFIXES,
+    ScanNames,
+    file_names,
+    is_nifti,
+    stem_of,
+    without_headers,
+)
 from data_modules.listing.walk import is_ending
 from data_modules.names import comparable, escaped, form_alone
 from data_modules.reading.grids import Grid
+from data_modules.reading.nifti import read_grid
 from data_modules.reading.pointers import unfetched_file
-from data_modules.reading.volumes import read_grid
 
 Modality: TypeAlias = Literal["T1", "T2", "PD"]
 MODALITIES: tuple[Modality, ...] = ("T1", "T2", "PD")
 
-_LAST_SUFFIXES = frozenset({".gz", ".nii", ".png", ".npz"})
+_LAST_SUFFIXES = frozenset(PurePosixPath("x" + suffix).suffix for suffix in SCAN_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ def _inside(root: Path, folder: Path) -> str:
 def _files(root: Path, folder: str, met: Findings) -> list[str]:
     found = find_files(root, folder, met, suffixes=_LAST_SUFFIXES)
     met.left_out += [file for file in found if not file.lower().endswith(SCAN_SUFFIXES)]
-    return [file for file in found if file.lower().endswith(SCAN_SUFFIXES)]
+    return without_headers(file for file in found if file.lower().endswith(SCAN_SUFFIXES))
 
 
 def list_scans(

@@ -1,10 +1,13 @@
 """What the name of an MR file tells: whose it is, and which files of other modalities it fits."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-SCAN_SUFFIXES = (".nii.gz", ".nii", ".png", ".npz")
+from data_modules.reading.formats import NIFTI_SUFFIXES, PAIRED_SUFFIXES
+
+SCAN_SUFFIXES = (*NIFTI_SUFFIXES, ".png", ".npz")
 _WORD = re.compile(r"[-_. ](?:T1|T2|PD)w?(?=$|[-_. ])", re.IGNORECASE)
 _NUMBER = re.compile(r"(?:[-_. /]?slice[-_ ]?|[-_. /])\d+$", re.IGNORECASE)
 
@@ -60,7 +63,15 @@ class ScanNames:
 
 def is_nifti(file: str) -> bool:
     """Whether a scan is a NIfTI file."""
-    return file.lower().endswith((".nii", ".gz"))
+    return file.lower().endswith(NIFTI_SUFFIXES)
+
+
+def without_headers(files: Iterable[str]) -> list[str]:
+    """Drops the header of each pair of header and voxels: the file of the voxels names both."""
+    files = list(files)
+    voxels = {stem_of(file) for file in files if file.lower().endswith((".img", ".img.gz"))}
+    headers = (".hdr", ".hdr.gz")
+    return [f for f in files if not (f.lower().endswith(headers) and stem_of(f) in voxels)]
 
 
 def stem_of(path: str) -> str:
@@ -72,7 +83,12 @@ def stem_of(path: str) -> str:
 def file_names(file: str, inside: str) -> set[str]:
     """What a user may call a file: its path or name, with or without suffix, or its key."""
     name = PurePosixPath(file).name
-    return {file, stem_of(file), name, stem_of(name), _without_word(inside)}
+    names = {file, stem_of(file), name, stem_of(name), _without_word(inside)}
+    if file.lower().endswith(PAIRED_SUFFIXES):
+        names |= {
+            f"{stem}{end}" for stem in (stem_of(file), stem_of(name)) for end in PAIRED_SUFFIXES
+        }
+    return names
 
 
 def _without_word(inside: str) -> str:

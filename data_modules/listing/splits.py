@@ -89,18 +89,27 @@ def split_groups(
     Args:
         groups: Group id of each item.
         val_fraction: Share of groups for validation, in [0, 1).
-        test_fraction: Share of groups for test, in [0, 1).
+        test_fraction: Share of groups for test, in [0, 1]; 1 leaves none to the others.
         seed: Fixes the split.
 
     Returns:
         The split of each item.
 
     Raises:
-        DataError: If the fractions are not in [0, 1) or leave nothing for training.
+        DataError: If the fractions are out of range or, test_fraction 1 aside, leave nothing for
+            training.
     """
-    for field, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 <= value < 1:
-            raise DataError(f"data.init_args.{field}: {value} given, expected 0 <= {field} < 1.")
+    if not 0 <= val_fraction < 1:
+        raise DataError(
+            f"data.init_args.val_fraction: {val_fraction} given, expected 0 <= val_fraction < 1."
+        )
+    if not 0 <= test_fraction <= 1:
+        raise DataError(
+            f"data.init_args.test_fraction: {test_fraction} given, expected 0 <= test_fraction <= "
+            "1 (1: all images are for test)."
+        )
+    if test_fraction == 1:
+        return ["test"] * len(groups)
     if val_fraction + test_fraction >= 1:
         raise DataError(
             f"data.init_args: val_fraction {val_fraction} and test_fraction {test_fraction} leave "

@@ -85,24 +85,24 @@ def require_known(names: Sequence[str], subjects: Iterable[str]) -> None:
             raise DataError(f"data.init_args.test_subjects: no file is of subject {name!r}. {hint}")
 
 
-def nothing_predicted(root: Path, source: str, split: str, target: str, subjects: int) -> DataError:
-    """The error that `predict` has nothing to go over."""
-    return DataError(
-        f"0 {source} slices under {root} for predict_split {split}: {subjects} subjects have "
-        f"{target} files, which decide the splits.\nSet data.init_args.predict_split to all, "
-        "data.init_args.source to another modality, or give more data."
-    )
-
-
-def nothing_split(root: Path, split: str, target: str, subjects: int) -> DataError:
-    """The error that another stage has nothing to go over."""
+def nothing_found(
+    root: Path, stage: str, split: str, source: str, target: str, subjects: int
+) -> DataError:
+    """The error that a stage has nothing to go over."""
+    if stage == "predict":
+        return DataError(
+            f"0 {source} slices under {root} for predict_split {split}: {subjects} subjects have "
+            f"{target} files, which decide the splits.\nSet data.init_args.predict_split to all, "
+            "data.init_args.source to another modality, or give more data."
+        )
     advice = {
         "train": "Change data.init_args.target or test_subjects, or give more subjects",
         "val": "Change data.init_args.val_fraction, or give more subjects, and train anew",
         # Other numbers or files could make training subjects of an earlier fit test subjects.
         "test": "Name subjects that were not trained on in data.init_args.test_subjects (the "
         "run's splits.json tells which were); or change data.init_args.num_test_subjects, or give "
-        "more subjects, and train anew",
+        "more subjects, and train anew; or test a root that no fit saw with "
+        "data.init_args.test_split: all",
     }[split]
     return DataError(
         f"0 {split} slices under {root}: {subjects} subjects have {target} files that are not "

@@ -19,13 +19,19 @@ from data_modules.listing.items import Item, Problem
 from data_modules.listing.records import FileRecord, Records, Role
 from data_modules.names import escaped
 from data_modules.reading.io import read_bytes, read_image, read_mask
+from data_modules.reading.options import AS_STORED, RULES, Reading
 from data_modules.reading.user_cache import cache_folder, keep
 
-_FORMAT = 1  # of the remembered file; another number is read anew
+_FORMAT = 2  # of the remembered file; another number is read anew
 
 
-def read_whole(path: Path, role: Role) -> FileRecord:
+def read_whole(path: Path, role: Role, reading: Reading = AS_STORED) -> FileRecord:
     """Reads a file whole.
+
+    Args:
+        path: The file.
+        role: What it is.
+        reading: How it is read.
 
     Raises:
         DataError: If it cannot be read.
@@ -33,26 +39,29 @@ def read_whole(path: Path, role: Role) -> FileRecord:
     data = read_bytes(path)
     digest = hashlib.sha256(data).hexdigest()
     if role == "mask":
-        mask = read_mask(path, data)
+        mask = read_mask(path, data, reading=reading)
         values = tuple(int(v) for v in np.unique(mask))
         height, width = mask.shape
         return FileRecord(digest, height, width, mask.dtype != np.uint8, values)
-    image = read_image(path, data)
+    image = read_image(path, data, reading=reading)
     height, width = image.shape[:2]
     return FileRecord(digest, height, width, image.dtype != np.uint8, ())
 
 
-def verify(root: Path, files: Mapping[str, Role]) -> tuple[Records, list[Problem]]:
+def verify(
+    root: Path, files: Mapping[str, Role], reading: Reading = AS_STORED
+) -> tuple[Records, list[Problem]]:
     """Reads all files that have not been read before, in threads.
 
     Args:
         root: Folder of the data set.
         files: Paths relative to it, and what they are.
+        reading: How they are read; what was found under another is not remembered for it.
 
     Returns:
         Records of the readable files, and a problem for each other one.
     """
-    memory = _Memory(root)
+    memory = _Memory(root, reading)
     found: Records = {}
     new: dict[str, Role] = {}
     stamps: dict[str, tuple[int, int]] = {}
@@ -65,7 +74,7 @@ def verify(root: Path, files: Mapping[str, Role]) -> tuple[Records, list[Problem
             found[file] = known
     problems = []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        results = pool.map(lambda job: _attempt(root / job[0], job[1]), new.items())
+        results = pool.map(lambda job: _attempt(root / job[0], job[1], reading), new.items())
         for (file, role), result in zip(new.items(), results, strict=True):
             if isinstance(result, FileRecord):
                 found[file] = result
@@ -77,9 +86,9 @@ def verify(root: Path, files: Mapping[str, Role]) -> tuple[Records, list[Problem
     return found, problems
 
 
-def _attempt(path: Path, role: Role) -> FileRecord | DataError:
+def _attempt(path: Path, role: Role, reading: Reading) -> FileRecord | DataError:
     try:
-        return read_whole(path, role)
+        return read_whole(path, role, reading)
     except DataError as error:
         return error
     except Exception as error:
@@ -97,30 +106,32 @@ def _stamp(path: Path) -> tuple[int, int]:
 class _Memory:
     """Records of earlier runs, one JSON file a root."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, reading: Reading) -> None:
+        self.way = f"{reading.orientation}:{reading.frame}"
         key = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]
         self.path = cache_folder() / f"verified-{key}.json"
+        self.format = [_FORMAT, RULES]
         self.changed = False
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
-            self.files = dict(stored["files"]) if stored["format"] == _FORMAT else {}
+            self.files = dict(stored["files"]) if stored["format"] == self.format else {}
         except (OSError, ValueError, KeyError, TypeError):
             self.files = {}
 
     def get(self, file: str, role: Role, stamp: tuple[int, int]) -> FileRecord | None:
-        entry = self.files.get(f"{role}:{file}")
+        entry = self.files.get(f"{role}:{self.way}:{file}")
         if entry is None or entry["stamp"] != list(stamp):
             return None
         record = dict(entry["record"])
         return FileRecord(**{**record, "values": tuple(record["values"])})
 
     def put(self, file: str, role: Role, stamp: tuple[int, int], record: FileRecord) -> None:
-        self.files[f"{role}:{file}"] = {"stamp": list(stamp), "record": asdict(record)}
+        self.files[f"{role}:{self.way}:{file}"] = {"stamp": list(stamp), "record": asdict(record)}
         self.changed = True
 
     def save(self) -> None:
         if self.changed:
-            text = json.dumps({"format": _FORMAT, "files": self.files})
+            text = json.dumps({"format": self.format, "files": self.files})
             keep(self.path, lambda out: out.write(text.encode()))
 
 

@@ -1,7 +1,7 @@
 """Where the voxels of a volume lie, and whether two volumes have theirs at the same places."""
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,35 +10,24 @@ Matrix: TypeAlias = npt.NDArray[np.float64]
 ShapeAndAffine: TypeAlias = tuple[tuple[int, ...], Matrix]
 
 _TOLERANCE = 1e-3  # millimetres
+_SHARE = 1e-2  # of a side of a voxel, where that is less: voxels may be smaller than the tolerance
 
 
-class _Image(Protocol):
-    """What is asked of a nibabel image."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def affine(self) -> Matrix | None: ...
-
-
-def same_grid(first: _Image | ShapeAndAffine, second: _Image | ShapeAndAffine) -> bool:
+def same_grid(first: ShapeAndAffine, second: ShapeAndAffine) -> bool:
     """Whether voxels of two volumes lie at the same places.
 
     Args:
-        first: A nibabel image, or its shape and its affine (4, 4) in millimetres.
+        first: Shape, and affine (4, 4) in millimetres.
         second: The same.
 
     Returns:
-        True where shapes are equal and affines agree within a thousandth of a millimetre.
+        True where shapes are equal and affines agree within a thousandth of a millimetre, and
+        within a hundredth of a voxel.
     """
-    (shape, affine), (other_shape, other_affine) = _placed(first), _placed(second)
-    return shape == other_shape and np.allclose(affine, other_affine, rtol=0, atol=_TOLERANCE)
-
-
-def _placed(volume: _Image | ShapeAndAffine) -> ShapeAndAffine:
-    shape, affine = volume if isinstance(volume, tuple) else (volume.shape, volume.affine)
-    return tuple(shape), np.asarray(affine, dtype=np.float64)
+    (shape, affine), (other_shape, other_affine) = first, second
+    sides = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    tolerance = min(_TOLERANCE, _SHARE * sides.min())
+    return shape == other_shape and np.allclose(affine, other_affine, rtol=0, atol=tolerance)
 
 
 @dataclass(frozen=True)

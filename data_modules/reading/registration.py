@@ -16,13 +16,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from data_modules.errors import CorruptImageError, DataError
+from data_modules.errors import DataError
+from data_modules.reading.nifti import files_of, read_stored
 from data_modules.reading.user_cache import cache_folder, keep
 
 Volume: TypeAlias = npt.NDArray[np.float32]
 Matrix: TypeAlias = npt.NDArray[np.float64]
 
-_FORMAT = 1  # of the remembered matrix, and of the way it is found; another number is found anew
+_FORMAT = 2  # of the remembered matrix, and of the way it is found; another number is found anew
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # nibabel's world to that of SimpleITK, and back
 _SHRINK = (4, 2, 1)
 _BLUR = (2, 1, 0)  # standard deviations in voxels
@@ -46,10 +47,11 @@ def register_rigid(fixed: Path, moving: Path, *, cache: bool = True) -> tuple[Vo
     Returns:
         The moving volume, interpolated linearly at the voxels of the fixed one: (X, Y, Z), float32,
         in the order of the fixed file's axes, with its smallest value where it does not reach; and
-        the affine (4, 4) of the fixed file, as nibabel has it.
+        the affine (4, 4) of the fixed file, in mm.
 
     Raises:
-        DataError: If a file is no 3-D volume, SimpleITK is not installed, or no match is found.
+        DataError: If a file cannot be read, is no 3-D volume, SimpleITK is not installed, or no
+            match is found.
     """
     anchor, affine = _read(fixed)
     volume, own_affine = _read(moving)
@@ -83,20 +85,11 @@ def register_rigid(fixed: Path, moving: Path, *, cache: bool = True) -> tuple[Vo
 
 
 def _read(path: Path) -> tuple[Volume, Matrix]:
-    import nibabel
-
-    try:
-        image: Any = nibabel.load(path)  # its type depends on the file's
-        shape = image.shape
-        if len(shape) != 3 or min(shape) < 2:
-            text = "x".join(map(str, shape))
-            raise DataError(f"{path}: {text} voxels; registration needs a 3-D volume.")
-        values = image.get_fdata(dtype=np.float32)
-    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-        raise CorruptImageError(path, f"cannot be read ({error})") from error
-    if not np.isfinite(values).all():
-        raise DataError(f"{path}: holds voxels that are NaN or infinite; repair the volume.")
-    return values, np.asarray(image.affine, dtype=np.float64)
+    voxels, header = read_stored(path)
+    if min(header.shape) < 2:
+        text = "x".join(map(str, header.shape))
+        raise DataError(f"{path}: {text} voxels; registration needs a 3-D volume.")
+    return voxels, header.affine
 
 
 def _match(fixed: tuple[Volume, Matrix], moving: tuple[Volume, Matrix]) -> Matrix:
@@ -200,7 +193,8 @@ def _to_matrix(pose: Any) -> Matrix:
 
 def _memory(fixed: Path, moving: Path) -> Path:
     """File that keeps the matrix of two files as they are now."""
-    stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in (fixed, moving)]
+    files = [*files_of(fixed), *files_of(moving)]
+    stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     key = hashlib.sha256(json.dumps([_FORMAT, *stamps]).encode()).hexdigest()[:24]
     return cache_folder() / f"registered-{key}.json"
 

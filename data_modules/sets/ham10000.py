@@ -59,8 +59,8 @@ class HAM10000DataModule(ImageMaskDataModule):
         loose = self._loose(base, met)
         if not folders and not any(not _is_mask(file) for file in loose):
             raise self.wrong_layout(
-                f"HAM10000 needs HAM10000/{_IMAGES[0]}/, {_IMAGES[1]}/, {_MASKS}/ "
-                f"and {_METADATA[0]}"
+                f"HAM10000 needs HAM10000/{_IMAGES[0]}/, {_IMAGES[1]}/, {_MASKS}/ and "
+                f"{_METADATA[0]}"
             )
         found = [file for folder in folders for file in find_files(self.root, folder, met)]
         images = _by_name([*found, *(file for file in loose if not _is_mask(file))], met)

@@ -5,12 +5,13 @@ Layout and traps: docs/data/image_mask_folder.md.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from data_modules.errors import DataError
 from data_modules.kinds.base import PredictSplit
 from data_modules.kinds.masks import ImageMaskDataModule
+from data_modules.kinds.told import Named
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.files import in_form_of_disk, missing_folder, names_in
 from data_modules.listing.items import Listing
@@ -37,8 +38,8 @@ class ImageMaskFolderDataModule(ImageMaskDataModule):
     short_name: ClassVar[str] = "image_mask_folder"
     title: ClassVar[str] = "your own images and masks in two folders"
     origin: ClassVar[str] = (
-        "Your own data: images/ with png, jpg, bmp, tiff or DICOM files, and masks/ with a png of "
-        "the same name for each (0 and 255, or class ids)."
+        "Your own data: images/ with png, jpg, bmp, tiff, gif or DICOM files, and masks/ with a "
+        "png of the same name for each (0 and 255, or class ids)."
     )
 
     def __init__(
@@ -56,6 +57,16 @@ class ImageMaskFolderDataModule(ImageMaskDataModule):
         self.masks = masks
         self.mask_suffix = mask_suffix
         self.group_of = _grouping(group_regex)
+        self._grouped = group_regex is not None
+
+    @classmethod
+    def has_official_names(cls, paths: Iterable[str]) -> bool:
+        """Never: two folders may both hold `case01.png`."""
+        return False
+
+    def group_of_item(self, item: Named) -> str | None:
+        """The patient; without `group_regex` the name alone, which another folder may have too."""
+        return item.group if self._grouped else None
 
     def listing(self, exclusion: Exclusion) -> Listing:
         """Lists the two folders.

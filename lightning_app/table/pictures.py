@@ -41,7 +41,7 @@ def _picture(run: Path) -> Image.Image | None:
     files = sorted((run / "samples").glob("test-*.png"))
     if not files:
         return None
-    with Image.open(files[-1]) as image:
+    with Image.open(files[-1], formats=("PNG",)) as image:
         return _in_one_line(image.convert("RGB"))
 
 

@@ -17,7 +17,9 @@ from lightning_app.process import Launch
 from lightning_app.record import read_record
 from lightning_app.resume import differences
 from lightning_app.run_directory import is_run_directory
+from lightning_app.seen import marked_name
 from lightning_app.table.plan import LACKING, Job
+from meddiff.core.checkpoint import read_checkpoint
 
 Record = dict[str, Any]
 
@@ -167,7 +169,26 @@ def read_figures(test_run: Path, metrics: Sequence[str]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for metric in metrics:
         values = [line[metric] for line in lines if line.get(metric)]
+        seen = marked_name(metric)
+        if not values and any(line.get(seen) for line in lines):
+            raise JobError(
+                f"the test measured {seen}, on images that were trained on, and no {metric}; leave "
+                "out allow_seen"
+            )
         if not values:
             raise JobError(f"the test measured no {metric}")
         figures[metric] = float(values[-1])
     return figures
+
+
+def read_validation(fit_run: Path) -> dict[str, float]:
+    """What the best checkpoint of a fit reached on its validation images, by figure.
+
+    Settings are chosen by it, since nothing may be chosen on test images. Empty where a fit has no
+    validation.
+    """
+    file = fit_run / "checkpoints" / "best.ckpt"
+    if not file.is_file():
+        return {}
+    best = read_checkpoint(file)["callbacks"]["BestCheckpoint"]
+    return {str(best["monitor"]): float(best["best_model_score"])}

@@ -7,7 +7,7 @@ import io
 import json
 import socket
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -28,12 +28,14 @@ class Cell:
         problem: Why some are missing, else empty.
         spreads: What the column shows behind the ±, one a seed; None: the deviation over the seeds.
         digits: Decimals that are shown.
+        validation: The best figure of each fit on its validation images, as its callback logs it.
     """
 
     values: list[float]
     problem: str = ""
     spreads: list[float] | None = None
     digits: int = 2
+    validation: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def mean(self) -> float | None:
@@ -127,7 +129,10 @@ def _remarks(plan: Plan, number: int, done: dict[str, Record]) -> list[str]:
     records = [done[job] for (row, _, _), job in plan.cells.items() if row == number]
     lacking = {record.get("settings", {}).get(LACKING) for record in records} - {None}
     names = sorted(str(name).replace("imagenet", "ImageNet") for name in lacking)
-    return [f"no {name} weights here, started from random ones" for name in names]
+    remarks = [f"no {name} weights here, started from random ones" for name in names]
+    if any(record.get("seen") == "unknown" for record in records):
+        remarks.append("whether the weights had seen the test images is not known")
+    return remarks
 
 
 def _cell(plan: Plan, number: int, column: str, done: dict[str, Record]) -> Cell:
@@ -136,7 +141,8 @@ def _cell(plan: Plan, number: int, column: str, done: dict[str, Record]) -> Cell
     if not records:
         return Cell([], "not asked for")
     shown = plan.columns[column]
-    figures = [record["figures"] for record in records if record["state"] == "done"]
+    finished = [record for record in records if record["state"] == "done"]
+    figures = [record["figures"] for record in finished]
     values = [shown.scaled(measured[shown.metric]) for measured in figures]
     spreads = None
     if shown.spread is not None:
@@ -150,7 +156,8 @@ def _cell(plan: Plan, number: int, column: str, done: dict[str, Record]) -> Cell
         problem = "" if len(values) == len(records) else "some seeds are not run yet"
     if values and problem:
         problem += f" ({len(values)} of {len(records)} seeds)"
-    return Cell(values, problem, spreads, shown.digits)
+    validation = [record.get("validation", {}) for record in finished]
+    return Cell(values, problem, spreads, shown.digits, validation)
 
 
 def _facts(plan: Plan, records: list[Record]) -> dict[str, Any]:
@@ -266,6 +273,8 @@ def _json(plan: Plan, lines: list[Line], facts: dict[str, Any]) -> str:
     for line in lines:
         figures = {name: cell.values for name, cell in line.cells.items()}
         spreads = {n: cell.spreads for n, cell in line.cells.items() if cell.spreads is not None}
+        validation = {name: cell.validation for name, cell in line.cells.items()}
         row = {"pretraining": line.row.pretraining, "model": line.row.model, "figures": figures}
-        rows.append(row | ({"spreads": spreads} if spreads else {}) | {"status": line.status})
+        row |= {"spreads": spreads} if spreads else {}
+        rows.append(row | {"validation": validation, "status": line.status})
     return json.dumps({**facts, "rows": rows}, indent=1) + "\n"

@@ -16,9 +16,17 @@ from types import FrameType
 
 import torch
 
-from lightning_app.record import git_state
+from lightning_app.record import git_state, read_record
 from lightning_app.table.plan import ROOT, Job, Plan
-from lightning_app.table.records import JobError, Record, Records, claim, newest_run, read_figures
+from lightning_app.table.records import (
+    JobError,
+    Record,
+    Records,
+    claim,
+    newest_run,
+    read_figures,
+    read_validation,
+)
 from lightning_app.table.report import write_report
 
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -135,7 +143,10 @@ class Worker:
 
     def _runs_of(self, job: Job, log: Path) -> Record:
         run = self._fitted(job, log)
-        result: Record = {"fit_run": run.relative_to(self._out).as_posix()}
+        result: Record = {
+            "fit_run": run.relative_to(self._out).as_posix(),
+            "validation": read_validation(run),
+        }
         if job.metrics:
             root = self._out / "runs" / job.name / "test"
             test = ["--ckpt_path", str(run), "--run_root", str(root), *COMMON]
@@ -143,6 +154,7 @@ class Worker:
             test_run = newest_run(root, "test")
             result["test_run"] = test_run.relative_to(self._out).as_posix()
             result["figures"] = read_figures(test_run, job.metrics)
+            result["seen"] = read_record(test_run).get("seen")
         return result
 
     def _fitted(self, job: Job, log: Path) -> Path:

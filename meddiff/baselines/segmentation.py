@@ -1,5 +1,6 @@
 """The rivals of hybrid diffusion: any segmenter of segmentation-models-pytorch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -55,7 +56,6 @@ class SegmentationModule(StartsFrom, Segmenter, AdamWModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.hparams["encoder"] = encoder or default_encoder(architecture, self.hparams["preset"])
         channels, size = self.hparams["in_channels"], self.hparams["image_size"]
         names = {"architecture": architecture, "encoder": self.hparams["encoder"]}
         self._name = f"{architecture} with {names['encoder']}"
@@ -69,6 +69,12 @@ class SegmentationModule(StartsFrom, Segmenter, AdamWModule):
         normalisation = Normalisation().for_channels(channels)
         self.register_buffer("mean", torch.tensor(normalisation.mean))
         self.register_buffer("std", torch.tensor(normalisation.std))
+
+    @classmethod
+    def filled(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments with what the preset has for them; the encoder is the architecture's."""
+        encoder = given["encoder"] or default_encoder(given["architecture"], given["preset"])
+        return super().filled(given) | {"encoder": encoder}
 
     def networks(self) -> list[nn.Module]:
         """The segmenter."""

@@ -1,10 +1,12 @@
 """What every module of the project stands on."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
@@ -44,14 +46,29 @@ class MedDiffModule(LightningModule, ABC):
         super().__init__()
         self.save_hyperparameters()
         # Resolved values are saved, so that a checkpoint outlives a change of the presets.
-        self.hparams.update(resolve_preset(self.preset_table(), preset, self.hparams))
+        self.hparams.update(self.filled(self.hparams))
         num_classes = self.hparams.get("num_classes", 2)
         if num_classes < 2:
             raise ValueError(f"num_classes: {num_classes}, but background and one more are needed")
 
-    def preset_table(self) -> PresetTable:
-        """The table that `preset` is looked up in; `hparams` hold the arguments as given."""
-        return self.presets
+    @classmethod
+    def preset_table(cls, given: Mapping[str, Any]) -> PresetTable:
+        """The table that `preset` is looked up in, for arguments as they were given."""
+        return cls.presets
+
+    @classmethod
+    def filled(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments as a module that is made with them uses them; makes none.
+
+        Args:
+            given: Arguments by name, `preset` among them; None stands for "not given".
+        """
+        return resolve_preset(cls.preset_table(given), given["preset"], given)
+
+    @property
+    def hparams_initial(self) -> AttributeDict:
+        """What Lightning sends to the loggers: the values that are used, not the Nones given."""
+        return copy.deepcopy(AttributeDict(self.hparams))
 
     @abstractmethod
     def networks(self) -> list[nn.Module]:

@@ -41,6 +41,23 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False)
 
 
+def require_finite(made: Tensor, what: str) -> Tensor:
+    """Returns what a network made of N items, shape (N, ...), where all of it is finite.
+
+    NaN turned into pixels or into the class with the largest logit looks like a result.
+
+    Raises:
+        ValueError: If some is NaN or infinite; says of how many items.
+    """
+    bad = int((~made.isfinite().flatten(1).all(1)).sum())
+    if bad:
+        raise ValueError(
+            f"{what}: {bad} of {len(made)} items hold NaN or infinite values. The weights may be "
+            "broken, the precision too low (try trainer.precision: 32-true) or the input not finite"
+        )
+    return made
+
+
 def _widened(value: Any) -> Any:
     half = isinstance(value, Tensor) and value.is_floating_point() and value.itemsize < 4
     return value.float() if half else value

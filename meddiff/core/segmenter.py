@@ -57,7 +57,7 @@ class Segmenter(MedDiffModule):
         self.log("val/loss", self.loss(batch), batch_size=len(batch["image"]), sync_dist=True)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Masks (B, H, W) of a batch of images, and their index.
+        """Masks (B, H, W) of a batch of images, the logits they are the argmax of, their index.
 
         Raises:
             ValueError: If the batch has no images.
@@ -67,4 +67,5 @@ class Segmenter(MedDiffModule):
                 f"{type(self).__name__} segments images and generates none; "
                 "give a data module with images, not NoiseDataModule"
             )
-        return {"mask": self.segment(batch["image"]).argmax(1), "index": batch["index"]}
+        logits = self.segment(batch["image"])
+        return {"mask": logits.argmax(1), "logits": logits, "index": batch["index"]}

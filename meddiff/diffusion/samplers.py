@@ -12,6 +12,7 @@ from torch import Tensor
 from meddiff.core.protocols import Generators
 from meddiff.diffusion.sde import SDE, VESDE, VPSDE, Predictor
 from meddiff.diffusion.solvers import dpm_solver
+from meddiff.diffusion.timesteps import inference_timesteps
 
 SamplerName: TypeAlias = Literal["euler_maruyama", "predictor_corrector", "ode", "ancestral"]
 
@@ -103,7 +104,7 @@ def ancestral(
         epsilon: Predicts the noise.
         x: Where it starts, at index `start`, shape (B, C, H, W).
         sde: The noise. With its `final_noise` noise is added at t = 0 too, as the authors' code
-            does (5c-10): that of the posterior at t = 1, which its `fixed_large` has there.
+            does (5c-10): that of the posterior one step before, which its `fixed_large` has there.
         start: Time index.
         steps: Steps from the last index to 0; from `start` a share of them.
         generator: One generator, or one an item.
@@ -129,8 +130,8 @@ def ancestral(
         x = scheduler.step(predicted, t, x, generator=generator).prev_sample
     if not sde.final_noise:
         return x
-    first, second = scheduler.alphas_cumprod[:2].tolist()
-    posterior_variance = (1 - second / first) * (1 - first) / (1 - second)
+    first, before = scheduler.alphas_cumprod[[0, indices[-2] if len(indices) > 1 else 1]].tolist()
+    posterior_variance = (1 - before / first) * (1 - first) / (1 - before)
     return x + math.sqrt(posterior_variance) * unit_noise(x, generator)
 
 
@@ -160,26 +161,36 @@ def ode(
         The sample, not clamped.
     """
     if isinstance(sde, VPSDE):
-        indices = _indices(start, steps, sde.schedule.timesteps)
-        return _solve(epsilon, x, sde.schedule.betas(), indices)
-    steps_left = _times(start, sde.epsilon, steps, x)
-    times, sigmas = torch.stack(steps_left), torch.stack([sde.sigma(t) for t in steps_left])
+        timesteps = sde.schedule.timesteps
+        number = max(round(steps * (int(start) + 1) / timesteps), 1)
+        indices = inference_timesteps(int(start), number)
+        noise_to_signal = 1 / np.cumprod(1 - sde.schedule.betas())[indices] - 1
+        return _solve(epsilon, x, np.sqrt(noise_to_signal), indices, timesteps)
+    number = max(round(steps * start), 1)
+    times = torch.linspace(start, 0, number + 1, device=x.device, dtype=torch.float32)[:-1]
+    sigmas = sde.sigma(times)
     scales = (1 + sigmas**2).sqrt()
 
     def at_unit_scale(scaled: Tensor, level: Tensor) -> Tensor:
-        place = len(times) - 1 - level
+        place = number - 1 - level
         return epsilon(scaled * scales[place].view(-1, 1, 1, 1), times[place])
 
-    alphas_cumprod = 1 / (1 + sigmas.double().cpu().numpy()[::-1] ** 2)
-    betas = 1 - alphas_cumprod / np.concatenate([[1.0], alphas_cumprod[:-1]])
-    return _solve(at_unit_scale, x / scales[0], betas, list(reversed(range(len(times)))))
+    levels = list(reversed(range(number)))
+    return _solve(at_unit_scale, x / scales[0], sigmas.double().cpu().numpy(), levels, number)
 
 
 def _solve(
-    epsilon: Predictor, x: Tensor, betas: npt.NDArray[np.float64], indices: list[int]
+    epsilon: Predictor,
+    x: Tensor,
+    sigmas: npt.NDArray[np.float64],
+    indices: list[int],
+    timesteps: int,
 ) -> Tensor:
-    solver = dpm_solver(betas, "epsilon")
+    """Solves along the noise levels sigma / alpha of some indices out of `timesteps`."""
+    solver = dpm_solver(np.full(timesteps, 1e-3), "epsilon")
     solver.set_timesteps(timesteps=indices, device=x.device)
+    # Its own noise levels come from a cumulative product in float32, where those below 2e-4 are 0.
+    solver.sigmas = torch.tensor([*sigmas, 0.0], dtype=torch.float32)
     for t in solver.timesteps:
         x = solver.step(epsilon(x, t.expand(len(x))), t, x, return_dict=False)[0]
     return x

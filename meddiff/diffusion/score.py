@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from meddiff.core.optimization import AdamWModule
-from meddiff.core.precision import float32
+from meddiff.core.precision import float32, require_finite
 from meddiff.core.protocols import Generators
 from meddiff.core.randomness import item_generators, item_noise, step_generator
 from meddiff.diffusion.preconditioning import Preconditioning, preconditioning_of
 from meddiff.diffusion.presets import PRESETS
 from meddiff.diffusion.samplers import SamplerName, sampler_of, unit_noise
-from meddiff.diffusion.sde import SDEName, exploded, make_sde, perturbed
+from meddiff.diffusion.sde import SDE, VPSDE, SDEName, exploded, make_sde, perturbed
+from meddiff.diffusion.timesteps import inference_timesteps
 from meddiff.networks import ADMModule, adm_unet
 
 Start: TypeAlias = Literal["noise", "source"]
@@ -84,7 +85,7 @@ class ScoreModule(ADMModule, AdamWModule):
         )
         self.sde = make_sde(sde, sigma_min, sigma_max, vp_final_noise)
         self.output = preconditioning_of(self.hparams["preconditioning"])
-        _check_translation(start, strength, self.hparams["num_inference_steps"])
+        _check_translation(start, strength, self.hparams["num_inference_steps"], self.sde)
         sampler_of(sde, sampler)
         self.unet = adm_unet(
             in_channels=in_channels + self.maps,
@@ -192,14 +193,15 @@ class ScoreModule(ADMModule, AdamWModule):
             In [-1, 1], float32, as `image`.
 
         Raises:
-            ValueError: If an argument, or the size of the images, does not fit.
+            ValueError: If an argument, or the size of the images, does not fit, or a translation
+                is not finite.
         """
         start = self.hparams["start"] if start is None else start
         strength = self.hparams["strength"] if strength is None else strength
         sampler = self.hparams["sampler"] if sampler is None else sampler
         default = self.hparams["num_inference_steps"]
         steps = default if num_inference_steps is None else num_inference_steps
-        _check_translation(start, strength, steps)
+        _check_translation(start, strength, steps, self.sde)
         solve = sampler_of(self.hparams["sde"], sampler)
         _check_source(image, self.hparams["in_channels"], len(self.hparams["channel_mult"]))
         if start == "source" and strength == 0:
@@ -215,7 +217,7 @@ class ScoreModule(ADMModule, AdamWModule):
             return self.epsilon(x, t, condition(x))
 
         x_0: Tensor = solve(epsilon, x, self.sde, start=first, steps=steps, generator=generator)
-        return x_0.clamp(0, 1).mul(2).sub(1)
+        return require_finite(x_0, f"translate with {steps} steps").clamp(0, 1).mul(2).sub(1)
 
     @property
     def supports_fp16(self) -> bool:
@@ -227,12 +229,14 @@ def _target(batch: dict[str, Tensor]) -> Tensor:
     return batch["target"] if "target" in batch else batch["image"]
 
 
-def _check_translation(start: str, strength: float, steps: int) -> None:
+def _check_translation(start: str, strength: float, steps: int, sde: SDE) -> None:
     if start not in get_args(Start):
         raise ValueError(f"start: {start!r} is not one of noise, source")
     if not 0 <= strength <= 1:
         raise ValueError(f"strength: {strength} is not in [0, 1]")
-    if steps < 1:
+    if isinstance(sde, VPSDE):
+        inference_timesteps(sde.schedule.timesteps - 1, steps)
+    elif steps < 1:
         raise ValueError(f"num_inference_steps: {steps} is not at least 1")
 
 

@@ -2,6 +2,7 @@
 
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,31 @@ from meddiff.core.precision import Float32Buffers
 from meddiff.diffusion.schedule import NoiseSchedule
 
 TSampling: TypeAlias = Literal["uniform", "importance"]
+
+
+def inference_timesteps(start: int, steps: int) -> list[int]:
+    """Time indices at which a solver that ends at sigma = 0 looks, falling from `start`.
+
+    `linspace(start, 0, steps + 1)` without its end: between index 0 and sigma = 0 lies infinitely
+    much of lambda, and a step that begins at 0 leaves too little of them for the others. Only all
+    `start + 1` indices include it.
+
+    Args:
+        start: The first index.
+        steps: How many, each once.
+
+    Raises:
+        ValueError: If there are not so many, or none is asked for.
+    """
+    if not 1 <= steps <= start + 1:
+        raise ValueError(
+            f"num_inference_steps: {steps} given, expected 1 to {start + 1}: a step is made at a "
+            "time index, each once"
+        )
+    if steps == start + 1:
+        return list(range(start, -1, -1))
+    indices: list[int] = np.linspace(start, 0, steps + 1)[:-1].round().astype(int).tolist()
+    return indices
 
 
 def spread(index: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 Vanilla fine-tuning of docs/papers/hybrid.md 2a, 2b, 2c-3 and 2c-12; supervised pretraining of 2c-9.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -30,9 +31,8 @@ class HybridFinetuneModule(StartsFrom, Segmenter, ADMModule, AdamWModule):
     Args:
         recipe: `finetune` or `pretrain`: whose learning rate and warm-up the preset stands for.
             With `pretrain` the run is a pretraining that others can start from.
-        head: `auto` keeps a hybrid checkpoint's mask channels where it has as many classes and else
-            begins a new head (2c-3); `copy` also keeps a supervised checkpoint's; `new` begins a
-            new one.
+        head: `auto` keeps the last layer of a hybrid or supervised checkpoint with as many classes
+            and else begins a new one (2c-3); `copy` keeps it or raises; `new` begins a new one.
         gradient_checkpointing: Whether activations are computed again in the backward pass: slower,
             and a fraction of the memory.
         **kwargs: As `StartsFrom`, `Segmenter`, `ADMModule` and `AdamWModule`.
@@ -57,9 +57,10 @@ class HybridFinetuneModule(StartsFrom, Segmenter, ADMModule, AdamWModule):
         if gradient_checkpointing:
             checkpoint_blocks(self.unet)
 
-    def preset_table(self) -> PresetTable:
+    @classmethod
+    def preset_table(cls, given: Mapping[str, Any]) -> PresetTable:
         """That of the recipe."""
-        return SUPERVISED_PRESETS[self.hparams["recipe"]]
+        return SUPERVISED_PRESETS[given["recipe"]]
 
     def segment(self, image: Tensor) -> Tensor:
         """Logits of clean images at time index 0.

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from meddiff.core.optimization import AdamWModule
+from meddiff.core.precision import require_finite
 from meddiff.core.protocols import Generators
 from meddiff.core.randomness import item_generators, item_noise, step_generator
 from meddiff.diffusion import NoiseSchedule, TimestepSampler
 from meddiff.diffusion.solvers import FinalSigma
-from meddiff.diffusion.timesteps import TSampling
+from meddiff.diffusion.timesteps import TSampling, inference_timesteps
 from meddiff.hybrid.gradients import term_gradient_norms
 from meddiff.hybrid.loss import HybridLoss, hybrid_loss
 from meddiff.hybrid.presets import PRESETS
@@ -58,6 +59,7 @@ class HybridDiffusionModule(ADMModule, AdamWModule):
         self.channels: int = self.hparams["in_channels"]
         self.mask_channels = num_classes if objective == "hybrid" else 0
         self.schedule = NoiseSchedule()
+        inference_timesteps(self.schedule.timesteps - 1, self.hparams["num_inference_steps"])
         self.timesteps = TimestepSampler(self.schedule, self.hparams["t_sampling"])
         self.unet = adm_unet(
             in_channels=self.channels,
@@ -95,10 +97,15 @@ class HybridDiffusionModule(ADMModule, AdamWModule):
         self._log_loss("val", self.loss(batch, self.timesteps.fixed(index), noise), len(image))
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Masks for a batch of images; images (and masks) for a batch of bare indices."""
+        """Masks for a batch of images; images (and masks) for a batch of bare indices.
+
+        With masks of images come `logits`, here expected one-hot values, that they are the argmax
+        of.
+        """
         index = batch["index"]
         if "image" in batch:
-            return {"mask": self.segment(batch["image"]).argmax(1), "index": index}
+            logits = self.segment(batch["image"])
+            return {"mask": logits.argmax(1), "logits": logits, "index": index}
         generators = item_generators(self.hparams["seed"], index)
         return {**self.sample(len(index), generators), "index": index}
 
@@ -144,18 +151,24 @@ class HybridDiffusionModule(ADMModule, AdamWModule):
         Returns:
             `image` (num, C, H, W) in [-1, 1]; but for `diffusion` also `mask` (num, H, W), int64
             class ids.
+
+        Raises:
+            ValueError: If an argument is unknown or out of its range, or a sample is not finite.
         """
         if mask_from not in ("joint", "direct"):
             raise ValueError(f"mask_from: {mask_from!r} is not one of joint, direct")
+        default = self.hparams["num_inference_steps"]
+        steps = default if num_inference_steps is None else num_inference_steps
         z = solve(
             self,
             *self._pure_noise(num, y_T, generator),
             self.schedule,
-            num_inference_steps=num_inference_steps or self.hparams["num_inference_steps"],
-            solver=solver or self.hparams["solver"],
+            num_inference_steps=steps,
+            solver=self.hparams["solver"] if solver is None else solver,
             final_sigmas_type=final_sigmas_type,
             generator=generator,
         )
+        z = require_finite(z, f"sample with {steps} steps")
         image, y = z[:, : self.channels].clamp(-1.0, 1.0), z[:, self.channels :]
         if not self.segments:
             return {"image": image}

@@ -9,6 +9,7 @@ from torch import Tensor
 from meddiff.core.protocols import Generators
 from meddiff.diffusion import NoiseSchedule
 from meddiff.diffusion.solvers import Algorithm, FinalSigma, dpm_solver
+from meddiff.diffusion.timesteps import inference_timesteps
 
 Solver: TypeAlias = Literal["ode", "sde"]
 
@@ -36,13 +37,16 @@ def solve(
         image_noise: x_T, shape (B, C, H, W).
         mask_start: y_T, shape (B, K, H, W); K may be 0.
         schedule: The schedule of training.
-        num_inference_steps: Calls of `predict`.
+        num_inference_steps: Calls of `predict`, at most as many as the schedule has indices.
         solver: `ode` for Proposition 2, `sde` for Proposition 1.
         final_sigmas_type: As in `dpm_solver`.
         generator: The noise of Proposition 1.
 
     Returns:
         z at the end, float32, shape (B, C + K, H, W).
+
+    Raises:
+        ValueError: If the solver is unknown, or the schedule has not so many steps.
     """
     if solver not in _ALGORITHMS:
         raise ValueError(f"solver: {solver!r} is not one of {', '.join(_ALGORITHMS)}")
@@ -52,7 +56,14 @@ def solve(
         algorithm_type=_ALGORITHMS[solver],
         final_sigmas_type=final_sigmas_type,
     )
-    scheduler.set_timesteps(num_inference_steps, device=image_noise.device)
+    last = schedule.timesteps - 1
+    if final_sigmas_type == "sigma_min" and num_inference_steps > last:
+        raise ValueError(
+            f"num_inference_steps: {num_inference_steps} given, expected at most {last} with "
+            "final_sigmas_type: sigma_min, which is the noise of index 0 itself"
+        )
+    timesteps = inference_timesteps(last, num_inference_steps)
+    scheduler.set_timesteps(timesteps=timesteps, device=image_noise.device)
     channels = image_noise.shape[1]
     z = torch.cat([image_noise, mask_start], dim=1).float()
     for t in scheduler.timesteps:

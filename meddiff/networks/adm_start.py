@@ -92,9 +92,9 @@ def load_backbone(unet: UNet2DModel, start: ADMStart) -> None:
 def load_head(unet: UNet2DModel, start: ADMStart, head: Head, seed: int) -> None:
     """The head rule of docs/papers/hybrid.md 2c-3, in place.
 
-    `auto`: a hybrid checkpoint with as many classes gives its last K rows (rows 3..3 + K), any
-    other one a new head at PyTorch's default initialisation, which is not zero. `copy` also takes
-    the rows of a supervised checkpoint, `new` takes none.
+    `auto`: a hybrid or supervised checkpoint with as many classes gives its last K rows (hybrid:
+    rows 3..3 + K, supervised: all), any other one a new head at PyTorch's default initialisation,
+    which is not zero. `copy` takes the rows or raises, `new` takes none.
 
     Raises:
         CheckpointError: If `copy` finds no mask channels, or of another number of classes.
@@ -106,7 +106,7 @@ def load_head(unet: UNet2DModel, start: ADMStart, head: Head, seed: int) -> None
             f"{start.source}: predicts {start.num_classes} classes and {num_classes} are asked for;"
             " model.init_args.head: copy needs the same number, auto gives a new head"
         )
-    if fits and (head == "copy" or (head == "auto" and start.objective == "hybrid")):
+    if fits and head != "new":
         rows = {key: start.state[key][-num_classes:] for key in _HEAD}
     else:
         rows = _new_head(unet.conv_out, seed)

@@ -80,7 +80,7 @@ def test_best_and_last_are_both_fresh_where_validation_runs_at_the_last_step(
     assert saves.done == [*expected, ("last.ckpt", 12)]
     assert files(tmp_path) == ["best.ckpt", "last.ckpt"]
     state = read(tmp_path / "checkpoints/last.ckpt")["callbacks"]["BestCheckpoint"]
-    assert state == {"monitor": "val/figure", "best_model_score": torch.tensor(1.0)}
+    assert state == {"monitor": "val/figure", "best_model_score": torch.tensor(1.0), "step": 8}
 
 
 def test_best_by_the_largest(tmp_path: Path) -> None:

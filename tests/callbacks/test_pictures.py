@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -72,3 +73,11 @@ def test_png_holds_the_grid(tmp_path: Path) -> None:
     assert stored.shape == (2 * 10 + 2, 3 * 10 + 2, 3)
     assert np.array_equal(stored.transpose(2, 0, 1), grid.numpy())
     assert np.array_equal(stored[2:10, 2:10].transpose(2, 0, 1), tiles[0].numpy())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_no_picture(value: float) -> None:
+    image = torch.zeros(3, 1, 4, 4)
+    image[1, 0, 2, 2] = value
+    with pytest.raises(ValueError, match="1 of 3 items hold NaN or infinite"):
+        to_rgb(image)

@@ -15,7 +15,7 @@ from tests.callbacks.toys import ToyData, ToyDataModule, ToyModule, loader, trai
 
 def predict(root: Path, module: ToyModule | None = None, **kwargs: Any) -> list[dict[str, Any]]:
     """Predicts five items and returns the lines of the newest manifest."""
-    writer = PredictionWriter(kwargs.pop("image_format", "png"))
+    writer = PredictionWriter(kwargs.pop("image_format", "png"), kwargs.pop("size", "source"))
     data, ckpt_path = kwargs.pop("data", None), kwargs.pop("ckpt_path", None)
     trainer = trainer_in(root, writer, **kwargs)
     trainer.predict(
@@ -47,9 +47,22 @@ def test_files_hold_what_was_predicted(tmp_path: Path) -> None:
     assert lines[3] | {"files": []} == {
         "index": 3,
         "files": [],
+        "volumes": [],
+        "volume_range": None,
+        "classes": 2,
+        "mask_values": "0/255",
         "source": None,
+        "plane": None,
+        "original_size": None,
+        "network_size": [8, 8],
+        "original_box": None,
+        "network_box": None,
+        "seen": "unknown",
+        "size": "source",
+        "image_format": "png",
         "seed": 3,
         "checkpoint": None,
+        "checkpoint_sha256": None,
         "step": None,
     }
     item = ToyData(5)[3]

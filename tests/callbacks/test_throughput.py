@@ -16,7 +16,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("callbacks.throughput.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr("callbacks.clock.time.perf_counter", lambda: self.now)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds

@@ -56,8 +56,8 @@ class ToyModule(LightningModule):
         pass
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        image = batch["image"]
-        return {"image": image, "mask": batch["mask"], "code": image[:, 0], "index": batch["index"]}
+        image, mask = batch["image"], batch["mask"] % 255
+        return {"image": image, "mask": mask, "code": image[:, 0], "index": batch["index"]}
 
     def segment(self, image: Tensor) -> Tensor:
         logits: Tensor = self.net(image)

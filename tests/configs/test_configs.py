@@ -1,11 +1,18 @@
 """Every shipped config runs, and every overlay goes over every config."""
 
 import json
+import re
+import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import meddiff
 from lightning_app.cli import main
@@ -50,15 +57,23 @@ def starts(name: str, pretrained: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_config_fits_tests_and_predicts(
-    name: str, phantom_root: Path, pretrained: Path, tmp_path: Path
+    name: str,
+    phantom_root: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     given = [*arguments(name, phantom_root, tmp_path), *starts(name, pretrained)]
-    assert main(["fit", *given, *SHORT]) == 0
+    has_test_set = any(data in name for data in ("isic", "ph2", "ixi"))
+    # Held out by the fit: on images that it saw a test would be refused.
+    given += [] if has_test_set else ["--data.init_args.test_fraction", "0.2"]
+    with caplog.at_level("INFO"):
+        assert main(["fit", *given, *SHORT]) == 0
     (fitted,) = (tmp_path / Path(name).stem).iterdir()
     header = (fitted / "metrics.csv").read_text().splitlines()[0].split(",")
     # LEDM keeps the classifier as it ends: it validates nothing and has no best.
     validates = not name.startswith("ledm")
-    assert {"step", "train/loss"} <= set(header)
+    assert {"step", "train/loss", "lr"} <= set(header)
     assert ("val/loss" in header) == validates
     module = meddiff.load(fitted)
     segments, translates = can_segment(module), can_translate(module)
@@ -68,19 +83,50 @@ def test_a_config_fits_tests_and_predicts(
     assert json.loads((fitted / "splits.json").read_text())["train"]
     draws = validates and (segments or translates or can_sample(module))
     assert bool(list((fitted / "samples").glob("*.png"))) == draws
-    has_test_set = any(data in name for data in ("isic", "ph2", "ixi"))
-    held_out = [] if has_test_set else ["--data.init_args.test_fraction", "0.2"]
-    assert main(["test", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
+    measures = segments or translates
+    (told,) = re.findall(r"next: lightning (.*)", caplog.text)
+    following = shlex.split(told)
+    assert following[:3] == ["test" if measures else "predict", "--ckpt_path", str(fitted)]
+    assert ("NoiseDataModule" in following) == (can_sample(module) and not segments)
+    # Where nothing can be tested, what is told is what there is, and it works as it is told.
+    runs = [] if measures else ["--run_root", str(tmp_path / "following")]
+    assert main([*following, *(["--print_config"] if measures else runs)]) == 0
+    shutil.rmtree(tmp_path / "following", ignore_errors=True)
+    assert main(["test", *given, "--ckpt_path", str(fitted)]) == (0 if measures else 2)
+    if measures:
+        assert seen_by(tmp_path, "test") == "none"
     tested = [path.name for path in tmp_path.rglob("test_*.csv")]
     assert tested == ["test_metrics.csv"] * segments + ["test_translation.csv"] * translates
     if can_sample(module) and not segments:
         given += ["--data", "NoiseDataModule", "--data.init_args.num_samples", "3"]
-    assert main(["predict", *given, *held_out, "--ckpt_path", str(fitted)]) == 0
+    assert main(["predict", *given, "--ckpt_path", str(fitted)]) == 0
+    assert seen_by(tmp_path, "predict") == "none"
     manifests = list(tmp_path.rglob("predictions/manifest.jsonl"))
     assert len(manifests) == 1
-    for line in manifests[0].read_text().splitlines():
-        for file in json.loads(line)["files"]:
-            assert (manifests[0].parent / file).is_file()
+    root, folder = Path(given[given.index("--data.init_args.root") + 1]), manifests[0].parent
+    for text in manifests[0].read_text().splitlines():
+        line = json.loads(text)
+        for file in line["files"]:
+            assert (folder / file).is_file()
+        if line["source"] is None:
+            continue
+        assert (root / line["source"]).is_file()
+        (size,) = {Image.open(folder / file).size for file in line["files"]}
+        if segments:
+            assert size == Image.open(root / line["source"]).size
+        else:
+            volume: Any
+            source: Any = nibabel.load(root / line["source"])
+            (volume,) = (nibabel.load(folder / file) for file in line["volumes"])
+            assert volume.shape == source.shape
+            assert np.array_equal(volume.affine, source.affine)
+
+
+def seen_by(runs: Path, subcommand: str) -> object:
+    """What the one run of a subcommand says of the images that its weights had seen."""
+    records = [json.loads(file.read_text()) for file in runs.glob("*/*/run.json")]
+    (record,) = [record for record in records if record["subcommand"] == subcommand]
+    return record["seen"]
 
 
 # Each data set over two methods, and two data sets of other keys over each method.

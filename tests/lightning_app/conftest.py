@@ -1,8 +1,12 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.lightning_app.seen_data import Runs
 
 # The tests of this folder share `tests.lightning_app.toys`. Appended, so that installed packages
 # win.
@@ -29,3 +33,11 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 def toy_runs(tmp_path: Path) -> Callable[[], list[Path]]:
     """The run directories of the toy, oldest first."""
     return lambda: sorted((tmp_path / "runs" / "ToyModule").glob("*"))
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> "Runs":
+    """Two fits, the second started from the first, for the tests of what was seen."""
+    from tests.lightning_app.seen_data import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("seen"))

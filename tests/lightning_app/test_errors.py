@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ def test_a_mistake_is_told_in_a_few_lines(
     assert "usage" not in captured.err
     assert len((captured.out + captured.err).splitlines()) <= 25
     assert not list(tmp_path.rglob("run.json")), "a mistake leaves no run directory"
+
+
+def test_a_run_directory_that_is_removed_is_said_to_be(
+    toy: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        assert toy("fit", "--trainer.devices", "foo") == 2
+    announced = re.findall(r"run directory: (\S+)", caplog.text)
+    assert len(announced) == 1
+    assert f"nothing was done in it: {announced[0]} is removed again" in caplog.text
+    assert not (tmp_path / announced[0]).exists()
 
 
 FILES = [

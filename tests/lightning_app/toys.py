@@ -1,5 +1,6 @@
 """A module and data that are as small as they can be."""
 
+import signal
 import time
 from typing import ClassVar
 
@@ -108,3 +109,45 @@ class OutOfMemory(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+class PixelModule(LightningModule):
+    """Segments by one 1 x 1 convolution, and can start from an earlier run."""
+
+    def __init__(
+        self,
+        image_size: int = 8,
+        in_channels: int = 3,
+        num_classes: int = 2,
+        seed: int = 0,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = nn.Conv2d(in_channels, num_classes, 1)
+
+    def segment(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.layer(image)
+        return logits
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.segment(batch["image"]), batch["mask"])
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", self.training_step(batch, batch_idx))
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.log("test/loss", self.training_step(batch, batch_idx))
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return {"mask": self.segment(batch["image"]).argmax(1), "index": batch["index"]}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Signalled(Callback):
+    """Gets a signal after the last batch."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        signal.raise_signal(signal.SIGTERM)

@@ -1,6 +1,7 @@
 """LEDM: a pixel classifier on the features of a frozen UNet (docs/papers/hybrid.md 2a, 2c-11)."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -75,8 +76,6 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         # No argument of this class: a frozen network drops nothing out.
         self.hparams.pop("dropout", None)
         channels, size = self.hparams["in_channels"], self.hparams["image_size"]
-        if min_class_pixels is None:
-            self.hparams["min_class_pixels"] = max(1, round(20 * (size / 256) ** 2))
         self.automatic_optimization = False
         self.unet = adm_unet(in_channels=channels, out_channels=1, **self.network)
         self.unet.requires_grad_(False).eval()
@@ -98,6 +97,14 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         self._folder: TemporaryDirectory[str] | None = None
         self._best_loss = float("inf")
         self._without_gain = 0
+
+    @classmethod
+    def filled(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments with what the preset has for them, the least class area by image size."""
+        filled = super().filled(given)
+        if filled.get("min_class_pixels") is None:
+            filled["min_class_pixels"] = max(1, round(20 * (given["image_size"] / 256) ** 2))
+        return filled
 
     @property
     def supports_fp16(self) -> bool:

@@ -46,7 +46,8 @@ class Brightness(ItemMetrics):
 
         flat = image.double().flatten(1)
         rows = torch.stack([flat.mean(1), flat.amax(1)], dim=1)
-        return Measured(rows, None if self.form == "none" else draw)
+        finite = image.isfinite().flatten(1).all(1)
+        return Measured(rows, finite, None if self.form == "none" else draw)
 
     def figures(self, rows: np.ndarray) -> Figures:
         columns = {"mean": rows[:, 0], "largest": rows[:, 1]}
@@ -193,3 +194,22 @@ def test_two_processes_write_what_one_writes(tmp_path: Path, form: str) -> None:
 def test_the_number_of_pictures_is_checked_by_the_name_of_its_key() -> None:
     with pytest.raises(ValueError, match=r"brightness\.num: -1 is negative"):
         Brightness(-1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_what_is_not_finite_is_an_error_and_no_figure(
+    stage: str, value: float, tmp_path: Path
+) -> None:
+    class Broken(ToyData):
+        def __getitem__(self, index: int) -> dict[str, Tensor]:
+            item = super().__getitem__(index)
+            return item | {"image": item["image"] * (value if index == 3 else 1)}
+
+    trainer = trainer_in(tmp_path, Brightness())
+    with pytest.raises(
+        ValueError, match=r"1 of 5 items is NaN or infinite, first of the item .* 3"
+    ):
+        getattr(trainer, stage)(ToyModule(), DataLoader(Broken(5), 2), verbose=False)
+    assert not (tmp_path / Brightness.table).exists()
+    assert not list(tmp_path.glob("samples/*"))

@@ -250,3 +250,13 @@ def test_two_processes_give_exactly_the_figures_of_one(tmp_path: Path, padded: b
 def test_arguments_out_of_range(kwargs: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=rf"metrics\.{word}"):
         SegmentationMetrics(**kwargs)
+
+
+def test_logits_that_are_not_finite_give_no_figure(tmp_path: Path) -> None:
+    class Broken(ToyModule):
+        def segment(self, image: Tensor) -> Tensor:
+            return super().segment(image).index_fill(0, torch.tensor([0]), float("nan"))
+
+    trainer = trainer_in(tmp_path, SegmentationMetrics())
+    with pytest.raises(ValueError, match="2 of 4 items is NaN or infinite"):
+        trainer.test(Broken(), loader(4), verbose=False)

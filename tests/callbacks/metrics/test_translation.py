@@ -188,6 +188,21 @@ def test_without_reference_images_there_is_no_dice_and_it_is_said(tmp_path: Path
     assert picture(tmp_path, "test-00000000.png").shape == (4 * 130 + 2, 3 * 130 + 2, 3)
 
 
+class HeldOut(PairModule):
+    """A folder that was held out whole: it has no training slices."""
+
+    def reference_images(self, domain: str | None = None) -> Iterator[Tensor]:
+        return iter(())
+
+
+def test_without_training_images_there_is_no_dice_and_it_is_said(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, TranslationMetrics(num=0))
+    with pytest.warns(UserWarning, match="no K-means Dice.*the data at hand have none"):
+        trainer.test(Translator(), datamodule=HeldOut([0, 1]), verbose=False)
+    assert "test/psnr" in trainer.callback_metrics
+    assert "test/kmeans_dice" not in trainer.callback_metrics
+
+
 def picture(root: Path, name: str) -> np.ndarray:
     return np.asarray(Image.open(root / "samples" / name))
 
@@ -357,3 +372,12 @@ def test_figures_of_rows_with_clusters_and_without() -> None:
 def test_arguments_out_of_range(kwargs: dict[str, int], word: str) -> None:
     with pytest.raises(ValueError, match=rf"translation\.{word}"):
         TranslationMetrics(**kwargs)
+
+
+def test_translations_that_are_not_finite_give_no_figure(tmp_path: Path) -> None:
+    class Broken(Translator):
+        error = float("inf")
+
+    trainer = trainer_in(tmp_path, TranslationMetrics())
+    with pytest.raises(ValueError, match="3 of 3 items is NaN or infinite"):
+        trainer.test(Broken(), datamodule=PairModule([0, 1, 2]), verbose=False)

@@ -21,8 +21,8 @@ def importers(library: str) -> set[str]:
 
 def test_one_file_alone_needs_the_library_of_augmentations() -> None:
     assert importers("albumentations") == {"kinds/augmentation.py"}
-    # io reads 16-bit colour with it, which Pillow cuts down.
-    assert importers("cv2") == {"kinds/augmentation.py", "reading/io.py"}
+    # pictures reads 16-bit colour with it, which Pillow cuts down.
+    assert importers("cv2") == {"kinds/augmentation.py", "reading/pictures.py"}
 
 
 def test_image_and_mask_move_together() -> None:

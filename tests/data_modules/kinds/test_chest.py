@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from data_modules.kinds.chest import crop_blank_borders, equalize
+from data_modules.kinds.chest import equalize, without_blank_borders
+from data_modules.kinds.transforms import cut
 from data_modules.phantoms.montgomery import write
 from data_modules.reading.formats import ImageArray
 from data_modules.sets.montgomery import MontgomeryDataModule
@@ -91,27 +92,27 @@ def framed() -> tuple[Pixels, Pixels]:
 
 def test_blank_borders_are_cut_from_image_and_mask() -> None:
     image, mask = framed()
-    cut, cut_mask = crop_blank_borders(image, mask)
-    np.testing.assert_array_equal(cut, example(5))
+    cut_image, cut_mask = cut(image, mask, without_blank_borders(image))
+    np.testing.assert_array_equal(cut_image, example(5))
     assert cut_mask is not None
     np.testing.assert_array_equal(cut_mask, mask[3:27, 8:26])
-    again, _ = crop_blank_borders(cut, None)
-    np.testing.assert_array_equal(again, cut)
+    assert without_blank_borders(cut_image) == (0, 0, 24, 18)
 
 
 def test_a_mask_of_another_size_is_cut_alike() -> None:
     image, mask = framed()
-    _, cut = crop_blank_borders(image, mask.repeat(2, axis=0).repeat(2, axis=1))
-    assert cut is not None
-    np.testing.assert_array_equal(cut[::2, ::2], mask[3:27, 8:26])
+    twice = mask.repeat(2, axis=0).repeat(2, axis=1)
+    _, cut_mask = cut(image, twice, without_blank_borders(image))
+    assert cut_mask is not None
+    np.testing.assert_array_equal(cut_mask[::2, ::2], mask[3:27, 8:26])
 
 
 def test_blank_images_and_faint_borders() -> None:
     blank = np.full((5, 6, 1), 9, np.uint8)
-    assert crop_blank_borders(blank, None)[0].shape == (5, 6, 1)
+    assert without_blank_borders(blank) == (0, 0, 5, 6)
     image, _ = framed()
     image[0, ::2] = 3  # compression leaves such traces: 1 % of the range
-    assert crop_blank_borders(image, None)[0].shape == (24, 18, 1)
+    assert without_blank_borders(image) == (3, 8, 27, 26)
 
 
 def module(root: Path, **arguments: Any) -> MontgomeryDataModule:

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from data_modules.errors import DataError
-from data_modules.kinds.mask_dataset import Preprocess
+from data_modules.kinds.mask_dataset import Crop, Preprocess
 from data_modules.kinds.masks import ImageMaskDataModule
+from data_modules.kinds.transforms import PixelBox
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.items import Item, Listing, MaskPart, Part
-from data_modules.reading.formats import ImageArray, Mask
+from data_modules.reading.formats import ImageArray
 
 
 class Toy(ImageMaskDataModule):
@@ -144,14 +145,21 @@ def test_a_missing_part_is_named(root: Path) -> None:
     assert "left/b.png: is empty" in error_of(root)
 
 
-def cut_left_half(image: ImageArray, mask: Mask | None) -> tuple[ImageArray, Mask | None]:
-    half = (image[:, 2:] / np.float32(2)).astype(np.float32)
-    return half, None if mask is None else mask[:, 2:]
+def right_half(image: ImageArray) -> PixelBox:
+    return 0, 2, 4, 4
+
+
+def halve(image: ImageArray) -> ImageArray:
+    assert image.shape == (4, 2, 3)  # cut, and not yet resized
+    return (image / np.float32(2)).astype(np.float32)
 
 
 class Cut(Toy):
+    def cropping(self) -> Crop | None:
+        return right_half
+
     def preprocessing(self) -> Preprocess | None:
-        return cut_left_half
+        return halve
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])

@@ -137,14 +137,17 @@ def test_volumes_that_have_nothing_in_common(moved: Pair, tmp_path: Path) -> Non
 
 def test_volumes_that_cannot_be_used(moved: Pair, tmp_path: Path) -> None:
     four = save(tmp_path / "four.nii.gz", np.ones((4, 5, 6, 2), np.float32))
-    with pytest.raises(DataError, match=r"four\.nii\.gz: 4x5x6x2 voxels.*3-D"):
+    with pytest.raises(DataError, match=r"four\.nii\.gz: has 4 dimensions \(4, 5, 6, 2\)"):
         register_rigid(moved.fixed, four)
+    flat = save(tmp_path / "flat.nii.gz", np.ones((4, 5), np.float32))
+    with pytest.raises(DataError, match=r"flat\.nii\.gz: 4x5x1 voxels.*3-D"):
+        register_rigid(moved.fixed, flat)
     holes = np.ones((4, 5, 6), np.float32)
     holes[1, 2, 3] = np.nan
-    with pytest.raises(DataError, match=r"holes\.nii\.gz: holds voxels that are NaN"):
+    with pytest.raises(DataError, match=r"holes\.nii\.gz: holds 1 voxels that are NaN"):
         register_rigid(save(tmp_path / "holes.nii.gz", holes), moved.moving)
     (tmp_path / "text.nii.gz").write_text("no volume")
-    with pytest.raises(DataError, match=r"text\.nii\.gz: cannot be read"):
+    with pytest.raises(DataError, match=r"text\.nii\.gz: is not gzip-compressed"):
         register_rigid(moved.fixed, tmp_path / "text.nii.gz")
 
 
@@ -156,4 +159,13 @@ def test_same_grid() -> None:
     assert same_grid(grid, ((4, 5, 6), near))
     assert not same_grid(grid, ((4, 5, 6), far))
     assert not same_grid(grid, ((4, 5, 7), affine))
-    assert same_grid(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.float32), affine), grid)
+    assert not same_grid(grid, ((4, 5, 6), affine + np.eye(4)))
+
+
+def test_grids_of_voxels_below_the_tolerance_are_told_apart() -> None:
+    affine = np.diag([1e-3, 1e-3, 1e-3, 1.0])  # 1 micron
+    other = affine.copy()
+    other[0, 3] = 2e-4
+    assert not same_grid(((4, 5, 6), affine), ((4, 5, 6), other))
+    other[0, 3] = 5e-6
+    assert same_grid(((4, 5, 6), affine), ((4, 5, 6), other))

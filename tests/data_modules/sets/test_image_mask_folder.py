@@ -13,6 +13,7 @@ from data_modules.errors import CorruptImageError, DataError
 from data_modules.kinds.mask_dataset import ImageMaskDataset
 from data_modules.listing.items import Item
 from data_modules.listing.records import FileRecord, Role
+from data_modules.reading.options import Reading
 from data_modules.sets.image_mask_folder import ImageMaskFolderDataModule
 
 WritePairs = Callable[..., Path]
@@ -253,7 +254,10 @@ def test_sizes_that_differ(write_pairs: WritePairs) -> None:
     exif[0x0112] = 6
     Image.new("RGB", (20, 16)).save(root / "images" / "x1.png", exif=exif)
     Image.new("L", (16, 20)).save(root / "masks" / "x1.png")
-    assert "EXIF orientation" in error_of(root)
+    message = error_of(root)
+    assert "EXIF orientation 6" in message
+    assert "data.init_args.orientation to upright" in message
+    module(root, orientation="upright").setup("fit")
 
 
 def test_a_truncated_jpg(write_pairs: WritePairs) -> None:
@@ -347,9 +351,9 @@ def test_files_are_read_once_and_again_when_they_change(
     read: list[str] = []
     original = verify.read_whole
 
-    def counted(path: Path, role: Role) -> FileRecord:
+    def counted(path: Path, role: Role, reading: Reading) -> FileRecord:
         read.append(path.name)
-        return original(path, role)
+        return original(path, role, reading)
 
     monkeypatch.setattr(verify, "read_whole", counted)
     root = write_pairs(*NAMES)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_modules.errors import DataError
 from data_modules.reading.grids import Grid
-from data_modules.reading.volumes import read_grid, read_volume
+from data_modules.reading.nifti import read_grid, read_volume
 from data_modules.sets.ixi import IXIDataModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*subjects, and.*were asked for")
@@ -92,7 +92,8 @@ def test_tests_and_validation_are_paired_and_predict_gives_sources(
         assert data.item_path(split, 0).startswith("IXI-PD/IXI")
     data = module(root, predict_split="all")
     data.setup("predict")
-    assert set(next(iter(data.predict_dataloader()))) == {"source", "index"}
+    place = {"original_size", "original_box", "network_box"}
+    assert set(next(iter(data.predict_dataloader()))) == {"source", "index"} | place
     assert [Path(data.item_path("predict", k)).stem for k in range(3)] == [
         "IXI000-HH-1000-PD_slice004",
         "IXI000-HH-1000-PD_slice005",

@@ -153,7 +153,7 @@ BAD: list[tuple[Callable[[Path], object], str]] = [
     (empty, r"s0_slice1.npz: subject s0: is empty \(0 bytes\)"),
     (no_array, r"s0_slice1.npz: subject s0: cannot be read as NumPy"),
     (lambda r: save(r / "T1" / "s0_slice1.npz", noise(0, 4, 4, 4)), r"expected \(height, width\)"),
-    (lambda r: (r / "T1" / "s0_slice1.png").write_bytes(b"x"), "cannot be decoded"),
+    (lambda r: (r / "T1" / "s0_slice1.png").write_bytes(b"x"), "holds no PNG"),
     (lambda r: (r / "T1" / "s0.nii").write_bytes(b"x"), r"s0.nii: subject s0: cannot be read"),
     (lambda r: save(r / "T1" / "s0_slice1.png", noise(0, 9, 9, 3).astype("u1")), "colour image"),
 ]

@@ -47,6 +47,7 @@ def test_the_table_before_and_after(folder: Path) -> None:
     content = json.loads((folder / "out/table.json").read_text())
     assert (content["done"], content["jobs"], content["scale"]) == (13, 13, "small")
     assert content["rows"][0]["figures"]["near"] == pytest.approx([50.0, 51.0])
+    assert content["rows"][0]["validation"]["near"] == [{"val/jaccard": s} for s in (0.25, 1.25)]
 
 
 def test_ours_and_the_papers_stand_apart(folder: Path) -> None:

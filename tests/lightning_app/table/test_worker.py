@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import signal
@@ -50,6 +51,8 @@ def test_all_jobs_are_done_once_and_tested_with_the_fitted_run(
     record = Records(folder / "out/jobs").read("far-tuned-seed1")
     assert (record["state"], record["figures"]) == ("done", {"test/miou": 0.255})
     assert record["fit_run"] == "runs/far-tuned-seed1/config/2026-0"
+    assert record["validation"] == {"val/jaccard": 1.25}
+    assert Records(folder / "out/jobs").read("large-pretrained")["validation"] == {}
     assert "did fit" in (folder / "out/logs/far-tuned-seed1.log").read_text()
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 13
@@ -294,3 +297,43 @@ def test_several_workers_share_the_jobs(folder: Path) -> None:
     assert sorted(command.of("fit")) == sorted(plan_of(folder).jobs)
     logs = [path.read_text() for path in (folder / "out/logs").iterdir()]
     assert len({line for log in logs for line in log.split() if line.isdigit()}) > 1
+
+
+def test_a_figure_of_images_that_were_trained_on_is_none(folder: Path) -> None:
+    class Seen(Command):
+        def __call__(self, args: Sequence[str]) -> int:
+            code = super().__call__(args)
+            for file in Path(option(args, "run_root")).glob("config/*/metrics.csv"):
+                file.write_text(file.read_text().replace("test/", "test/seen_"))
+            return code
+
+    assert work(folder, Seen(folder), seeds=1, columns=("near",), rows=(1,)) == 1
+    reason = Records(folder / "out/jobs").read("near-tuned-seed0")["reason"]
+    assert "test/seen_jaccard, on images that were trained on, and no test/jaccard" in reason
+
+
+def test_a_refused_test_fails_its_job_with_the_reason(folder: Path) -> None:
+    told = "error: test: 27 of 27 images were seen by these weights: 27 trained on"
+
+    def refuse(args: Sequence[str]) -> int:
+        if args[0] == "test":
+            print(told)
+        return 2 if args[0] == "test" else 0
+
+    assert work(folder, Command(folder, refuse), seeds=1, columns=("near",), rows=(1,)) == 1
+    reason = Records(folder / "out/jobs").read("near-tuned-seed0")["reason"]
+    assert reason == told.removeprefix("error: ")
+
+
+def test_what_was_seen_is_recorded_and_told_where_unknown(folder: Path) -> None:
+    class Unknown(Command):
+        def __call__(self, args: Sequence[str]) -> int:
+            code = super().__call__(args)
+            for file in Path(option(args, "run_root")).glob("config/*/run.json"):
+                file.write_text(json.dumps(json.loads(file.read_text()) | {"seen": "unknown"}))
+            return code
+
+    assert work(folder, Unknown(folder), seeds=1, columns=("near",), rows=(1,)) == 0
+    assert Records(folder / "out/jobs").read("near-tuned-seed0")["seen"] == "unknown"
+    status = json.loads((folder / "out/table.json").read_text())["rows"][0]["status"]
+    assert status == "ok: whether the weights had seen the test images is not known"

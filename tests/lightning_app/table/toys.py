@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from lightning.pytorch import LightningDataModule
 
 from lightning_app.table.definition import read_table
@@ -165,5 +166,10 @@ class Command:
             text = "step,test/jaccard,test/miou,test/psnr,test/psnr_sd\n3,,,,\n"
             text += f"3,{figure},{figure / 2},{psnr},{1 + 2 * seed}\n"
             (run / "metrics.csv").write_text(text)
+        elif "-seed" in root.name:  # a fit on a column validates, one on a source does not
+            (run / "checkpoints").mkdir()
+            score = torch.tensor(0.25 + int(root.name.partition("-seed")[2][0]))
+            best = {"monitor": "val/jaccard", "best_model_score": score}
+            torch.save({"callbacks": {"BestCheckpoint": best}}, run / "checkpoints/best.ckpt")
         print(f"pid {os.getpid()} did {args[0]}")
         return 0

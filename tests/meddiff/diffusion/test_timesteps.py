@@ -1,9 +1,12 @@
 """Importance sampling of t (docs/papers/hybrid.md 2c-10)."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from meddiff.diffusion import NoiseSchedule, TimestepSampler
+from meddiff.diffusion.timesteps import inference_timesteps
 
 
 def test_uniform_weights_are_the_snr() -> None:
@@ -76,3 +79,19 @@ def test_validation_spreads_its_items_over_the_law() -> None:
         inside = (sampler.fixed(index) >= sampler.at(torch.tensor([tenth / 10]))).sum().item()
         assert inside >= 200 * (1 - tenth / 10) - 2
     assert quantiles.max() > 0.99
+
+
+@pytest.mark.parametrize("start", [0, 1, 20, 499, 998, 999])
+def test_time_indices_of_a_solver(start: int) -> None:
+    for steps in range(1, start + 2):
+        indices = inference_timesteps(start, steps)
+        assert len(set(indices)) == len(indices) == steps
+        assert indices[0] == start
+        assert indices == sorted(indices, reverse=True)
+        assert (indices[-1] == 0) == (steps == start + 1)
+        # Even to rounding, the step to the end that is left out included.
+        gaps = [a - b for a, b in pairwise([*indices, 0])]
+        assert max(gaps) - min(gaps[: -1 if steps == start + 1 else None] or gaps) <= 1
+    for steps in (0, start + 2):
+        with pytest.raises(ValueError, match=f"steps: {steps} given, expected 1 to {start + 1}"):
+            inference_timesteps(start, steps)

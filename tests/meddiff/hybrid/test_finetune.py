@@ -51,12 +51,20 @@ def test_the_copied_head_gives_the_pretrained_mask_channels_exactly(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("objective", "arguments"),
-    [("diffusion", {}), ("supervised", {}), ("hybrid", {"num_classes": 3}), ("hybrid", {})],
+    ("objective", "arguments", "head"),
+    [
+        ("diffusion", {}, {}),
+        ("diffusion", {}, {"head": "new"}),
+        ("supervised", {"num_classes": 3}, {}),
+        ("supervised", {}, {"head": "new"}),
+        ("hybrid", {"num_classes": 3}, {}),
+        ("hybrid", {}, {"head": "new"}),
+    ],
 )
-def test_where_the_head_is_new(objective: str, arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_where_the_head_is_new(
+    objective: str, arguments: dict[str, Any], head: dict[str, str], tmp_path: Path
+) -> None:
     before, file = pretrained(tmp_path, objective)
-    head = {"head": "new"} if objective == "hybrid" and not arguments else {}
     after = finetune(file, **arguments, **head)
     weight = after.unet.conv_out.weight.detach()
     old = before.unet.conv_out.weight.detach()
@@ -72,13 +80,20 @@ def test_where_the_head_is_new(objective: str, arguments: dict[str, Any], tmp_pa
     assert not torch.equal(other_seed.unet.conv_out.weight, weight)
 
 
-def test_copy_keeps_a_supervised_head(tmp_path: Path) -> None:
-    before, file = pretrained(tmp_path, "supervised")
+@pytest.mark.parametrize("head", ["auto", "copy"])
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_a_supervised_head_of_as_many_classes_is_kept(
+    head: str, num_classes: int, tmp_path: Path
+) -> None:
+    before, file = pretrained(tmp_path, "supervised", num_classes=num_classes)
     image = make_batch()["image"]
-    assert torch.equal(finetune(file, head="copy").segment(image), before.segment(image))
+    after = finetune(file, head=head, num_classes=num_classes)
+    assert torch.equal(after.segment(image), before.segment(image))
 
 
-@pytest.mark.parametrize(("objective", "num_classes"), [("diffusion", 2), ("hybrid", 3)])
+@pytest.mark.parametrize(
+    ("objective", "num_classes"), [("diffusion", 2), ("hybrid", 3), ("supervised", 3)]
+)
 def test_copy_needs_as_many_classes(objective: str, num_classes: int, tmp_path: Path) -> None:
     _, file = pretrained(tmp_path, objective)
     with pytest.raises(CheckpointError, match="head: copy needs the same number"):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from meddiff.diffusion import NoiseSchedule
-from meddiff.hybrid.sampling import solve
+from meddiff.diffusion.solvers import FinalSigma
+from meddiff.hybrid.sampling import Solver, solve
 
 MEAN, DEVIATION = 0.3, 1.0
 
@@ -130,4 +131,39 @@ def test_an_unknown_solver_is_named() -> None:
             NoiseSchedule(),
             num_inference_steps=2,
             solver="euler",  # type: ignore[arg-type]
+        )
+
+
+@pytest.mark.parametrize("solver", ["ode", "sde"])
+@pytest.mark.parametrize("steps", [1, 2, 10, 37, 500, 998, 999, 1000])
+def test_any_number_of_steps_gives_finite_values(solver: Solver, steps: int) -> None:
+    schedule, x_T = NoiseSchedule(), start(16)
+    z = solve(
+        sine_of_gaussian(schedule),
+        x_T,
+        torch.zeros_like(x_T),
+        schedule,
+        num_inference_steps=steps,
+        solver=solver,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert z.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("steps", "final", "most"),
+    [(0, "zero", 1000), (1001, "zero", 1000), (1000, "sigma_min", 999)],
+)
+def test_more_steps_than_the_schedule_has_are_refused(
+    steps: int, final: FinalSigma, most: int
+) -> None:
+    x_T = start(2)
+    with pytest.raises(ValueError, match=rf"num_inference_steps: {steps} given, .*{most}\b"):
+        solve(
+            lambda x, t: x,
+            x_T,
+            x_T[:, :0],
+            NoiseSchedule(),
+            num_inference_steps=steps,
+            final_sigmas_type=final,
         )
