@@ -138,7 +138,7 @@ def test_files_of_other_endings_are_counted(
 
 def test_a_set_without_images_is_a_problem(name: str, root: Path) -> None:
     images, masks = listed(name, root)
-    for path in [*images, *masks, *root.rglob("*-T2.nii.gz")]:
+    for path in [*images, *masks, *map(str, root.rglob("*-T2.nii.gz"))]:
         (root / path).unlink(missing_ok=True)
     found, _ = checked(name, root)
     assert found
