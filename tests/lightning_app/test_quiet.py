@@ -3,8 +3,21 @@ import warnings
 import pytest
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+from lightning_app.errors import UsageError
 from lightning_app.process import Launch, this_launch
 from lightning_app.quiet import quiet
+
+
+@pytest.mark.parametrize("tasks", ["1", "2"])
+def test_an_allocation_without_srun_says_what_to_do(
+    tasks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_PROCID", "SLURM_JOB_NAME", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", tasks)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with pytest.raises(UsageError, match="SLURM_PROCID is not: start the command with srun"):
+        this_launch()
 
 
 @pytest.mark.parametrize(

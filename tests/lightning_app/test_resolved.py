@@ -132,6 +132,8 @@ def test_comments_stand_behind_scalars_alone() -> None:
     expected = "a:\n  b: null  # preset small: [1, 2]\n  c: 3\n  d:\n  - 1\ne: 'x: y'  # used: z\n"
     assert annotated(text, used) == expected
     assert yaml.safe_load(expected) == yaml.safe_load(text)
+    lines = annotated("a: null\n", {"a": Used("x\ny: 3", "default")})
+    assert yaml.safe_load(lines) == {"a": None}
     assert with_values({"a": {"b": None}}, used) == {"a": {"b": [1, 2]}}
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -194,6 +195,17 @@ def test_a_directory_in_any_state_is_listed(
     assert str(tmp_path / "odd") in text
     assert f"{good}  fit" in text
     assert main(["runs", str(tmp_path), "--json"]) == 0
+
+
+def test_what_is_left_of_a_run_is_listed_as_broken(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "m" / "1" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "config.yaml").touch()
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "config.yaml").touch()
+    assert main(["runs", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"m/1 +\? +broken\n +\S+run.json: cannot be read", text)
+    assert "configs" not in text
 
 
 def test_links_are_followed_and_each_run_is_listed_once(tmp_path: Path) -> None:
