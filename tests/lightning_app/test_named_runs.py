@@ -100,7 +100,7 @@ def test_a_missing_checkpoint_is_told_by_the_command_itself(capsys: Captured) ->
 
 
 def test_null_takes_back_what_an_earlier_file_says(fit: Path) -> None:
-    contents = [{"ckpt_path": "gone.ckpt"}, {"ckpt_path": None}]
+    contents: list[dict[str, Any]] = [{"ckpt_path": "gone.ckpt"}, {"ckpt_path": None}]
     given = Given(["fit"], [Path("a.yaml"), Path("b.yaml")], contents)
     assert with_run_config(given) is given
 

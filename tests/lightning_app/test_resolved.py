@@ -163,7 +163,7 @@ def test_what_an_optimiser_is_set_to() -> None:
     assert values["class"] == "AdamW"
     assert (values["lr"], list(values["betas"]), values["eps"]) == (0.5, [0.9, 0.999], 1e-8)
     assert "params" not in values
-    groups = [{"params": [one], "lr": 0.25}, {"params": [other]}]
+    groups: list[dict[str, Any]] = [{"params": [one], "lr": 0.25}, {"params": [other]}]
     values = optimizer_values(torch.optim.SGD(groups, lr=0.5))
     assert [group["lr"] for group in values["groups"]] == [0.25, 0.5]
     json.dumps(values)
