@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_modules.kinds.slice_volumes import WritesVolumes, volume_of
-from data_modules.reading.nifti import read_grid
-from data_modules.reading.volumes import axial_plane, read_volume
+from data_modules.reading.nifti import read_grid, read_volume
+from data_modules.reading.volumes import axial_plane
 
 SHAPE = (5, 6, 7)
 KINDS: dict[str, Any] = {
