@@ -201,7 +201,11 @@ def test_the_best_figure_is_recorded(toy: Command, toy_runs: Runs) -> None:
     first, second = (json.loads((run / "run.json").read_text()) for run in toy_runs())
     saved = torch.load(toy_runs()[0] / "checkpoints" / "best.ckpt")
     score = saved["callbacks"]["BestCheckpoint"]["best_model_score"]
-    assert first["best"] == {"monitor": "val/loss", "value": pytest.approx(float(score))}
+    assert first["best"] == {
+        "figure": "val/loss",
+        "value": pytest.approx(float(score)),
+        "step": saved["global_step"],
+    }
     assert second["best"] is None
 
 

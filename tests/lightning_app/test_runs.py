@@ -75,9 +75,9 @@ def test_a_fit_at_a_glance(tmp_path: Path) -> None:
 
 
 def test_the_best_is_what_the_checkpoint_holds(tmp_path: Path) -> None:
-    kept = {"best": {"monitor": "val/dice", "value": 0.5}}
+    kept = {"best": {"figure": "val/dice", "value": 0.5}}
     assert summary_of(write(tmp_path / "a", FIT | kept, METRICS)).best == Best("val/dice", 0.5, 10)
-    other = {"best": {"monitor": "val/loss", "value": 0.5}}
+    other = {"best": {"figure": "val/loss", "value": 0.5}}
     assert summary_of(write(tmp_path / "b", FIT | other, METRICS)).best == Best(
         "val/dice", 0.75, 15
     )
