@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_modules.reading.nifti import read_grid
-from data_modules.reading.volumes import Plane, Spacing, axial_plane, read_volume, to_square
+from data_modules.reading.nifti import read_grid, read_volume
+from data_modules.reading.volumes import Plane, Spacing, axial_plane, to_square
 
 IXI_T1_SPACING = (0.9375, 1.2)
 """Distance in mm of the rows and of the columns of the IXI T1 slices."""

@@ -146,8 +146,9 @@ class BestCheckpoint(_RunCheckpoint):
             return
         if self.best_k_models and trainer.is_global_zero and self._file.is_file():
             self._file.replace(self._scheduled_file)
-        trainer.save_checkpoint(self._file)
+        # Before the file is written: it tells of itself, whereas `last` was saved before.
         self._final = Best(str(self.monitor), float(figure), trainer.global_step)
+        trainer.save_checkpoint(self._file)
 
     @property
     def _file(self) -> Path:
@@ -159,11 +160,10 @@ class BestCheckpoint(_RunCheckpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best score and its step; no paths, so that a run directory can be moved."""
-        return {
-            "monitor": self.monitor,
-            "best_model_score": self.best_model_score,
-            "step": self._step,
-        }
+        score, step = self.best_model_score, self._step
+        if self._final is not None:
+            score, step = torch.tensor(self._final.value), self._final.step
+        return {"monitor": self.monitor, "best_model_score": score, "step": step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues from the best score, where its file is in this run's folder."""

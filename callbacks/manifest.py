@@ -79,7 +79,8 @@ def unique_stems(paths: Sequence[str]) -> list[str]:
 
 
 def _stem(path: str) -> str:
-    stem = re.sub(r"[^\w.-]", "_", PurePosixPath(path).stem.removesuffix(".nii"))
+    composed = unicodedata.normalize("NFC", PurePosixPath(path).stem.removesuffix(".nii"))
+    stem = re.sub(r"[^\w.-]", "_", composed)
     return stem.encode()[:_LONGEST].decode(errors="ignore")
 
 

@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 from torch.optim import Optimizer
 
 from callbacks.steps import is_last_batch_of_fit
 
 
-class TrainingRows(Callback):
+class TrainingRows(Checkpoint):
     """Logs the learning rates with the losses, and all of them at the last step as well.
 
     `lr` is the rate of the step that the losses are of. An optimiser with several groups of
@@ -20,6 +21,9 @@ class TrainingRows(Callback):
 
     A run logs every `trainer.log_every_n_steps`; the step that it ends with is logged whatever its
     number, but where logging is off (0).
+
+    It is a `Checkpoint` because Lightning runs these after all other callbacks: one of those may
+    have ended the run with this batch.
     """
 
     def __init__(self) -> None:

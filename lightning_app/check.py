@@ -34,12 +34,13 @@ def run(args: list[str]) -> int:
             parser.error(f"--set {pair}: expected KEY=VALUE")
         arguments[key] = yaml.safe_load(value)
 
+    from data_modules.names import escaped
     from data_modules.registry import check, find_dataset
 
     problems = check(given.dataset, given.root, note=print, **arguments)
     for problem in problems:
         print(f"{problem.kind}: {problem}")
-    print(f"{given.dataset} in {given.root}: {len(problems) or 'no'} problem(s)")
+    print(f"{given.dataset} in {escaped(given.root)}: {len(problems) or 'no'} problem(s)")
     if citation := find_dataset(given.dataset).citation:
         print(f"cite: {citation}")
     return 1 if problems else 0

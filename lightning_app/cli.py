@@ -90,6 +90,7 @@ def _dispatch(args: list[str], *, in_process: bool) -> int:
 
         require_own_packages()
     if command in TRAINING:
+        _require_text(args)
         from lightning_app.training import run
 
         return run(args, in_process=in_process)
@@ -108,6 +109,19 @@ def _dispatch(args: list[str], *, in_process: bool) -> int:
         f"lightning: no subcommand {command!r}{did_you_mean(command, known)}\n"
         f"The subcommand comes first; it is one of {', '.join(known)}"
     )
+
+
+def _require_text(args: Sequence[str]) -> None:
+    """Refuses names that no config can hold, since a config is text in UTF-8."""
+    from data_modules.names import escaped
+    from lightning_app.errors import UsageError
+
+    odd = next((arg for arg in args if escaped(arg) != arg), None)
+    if odd is not None:
+        raise UsageError(
+            f"{escaped(odd)}: the name is no UTF-8, and a config cannot hold it\n"
+            "Rename it, or make a link to it under another name: ln -s THAT NAME"
+        )
 
 
 def _rank() -> int:

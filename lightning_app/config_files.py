@@ -57,8 +57,10 @@ class Given:
         """Where a dotted key was given, for messages: `--name`, or `name (in FILE)`."""
         if self.option(name) is not None:
             return f"--{name}"
-        files = [path for path, content in zip(self.files, self.contents) if name in content]
-        return f"{name} (in {files[-1]})" if files else f"--{name}"
+        for path, content in reversed(list(zip(self.files, self.contents, strict=True))):
+            if name in content:
+                return f"{name} (in {path})"
+        return f"--{name}"
 
     def given_keys(self) -> Iterator[tuple[str, str]]:
         """All keys that were given, each with where."""

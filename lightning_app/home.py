@@ -34,7 +34,7 @@ def expand(path: str) -> str:
 
 
 def expand_config(config: Any, key: str = "") -> Any:
-    """A parsed config, changed in place, whose strings that begin with `~/` name the home directory.
+    """A parsed config, changed in place, with the home directory for `~/` where a string begins so.
 
     Args:
         config: The config, or a part of it.

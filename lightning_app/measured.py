@@ -27,7 +27,7 @@ def check_measured(trainer: Trainer, module: LightningModule, subcommand: str) -
     if isinstance(module, SupportsSampling):
         instead.append("`lightning predict --data NoiseDataModule` its samples")
     raise UsageError(
-        f"{subcommand}: nothing was measured. {name} as it is set up logs no figure itself, and the "
-        "metrics take one that segments or translates, on images with masks or targets\n"
+        f"{subcommand}: nothing was measured. {name} as it is set up logs no figure itself, and "
+        "the metrics take one that segments or translates, on images with masks or targets\n"
         + (f"For the same checkpoint {', '.join(instead)}" if instead else "Give such a one")
     )

@@ -132,9 +132,8 @@ def in_few_words(message: str, given: Given, keys: Iterable[str]) -> str:
         return _unknown_key(match.group(1), given, keys)
     if match := re.match(r"the following arguments are required: (.+)", message):
         names = re.sub(r"\b(?:fit|validate|test|predict)\.", "", match.group(1))
-        advice = (
-            "Give a config, e.g. --config configs/hybrid_isic.yaml, or a run: --ckpt_path RUN_DIR"
-        )
+        example = "--config configs/hybrid_isic.yaml"
+        advice = f"Give a config, e.g. {example}, or a run: --ckpt_path RUN_DIR"
         if checkpoint := given.value("ckpt_path"):
             advice = f"{checkpoint} lies in no run, which would bring its own\n{advice}"
         return f"{names}: not given\n{advice}"

@@ -19,9 +19,10 @@ def run(args: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the same one draws the same (0)")
     given = parser.parse_args(args)
 
+    from data_modules.names import escaped
     from data_modules.registry import find_dataset, write_phantom
 
     write_phantom(given.dataset, given.root, num=given.num, seed=given.seed)
     counted = find_dataset(given.dataset).counted
-    print(f"{given.root}: a phantom of {given.dataset}, {given.num} {counted}")
+    print(f"{escaped(given.root)}: a phantom of {given.dataset}, {given.num} {counted}")
     return 0

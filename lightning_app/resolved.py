@@ -7,7 +7,6 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -48,9 +47,9 @@ def used_for_nulls(config: Mapping[str, Any], kinds: Mapping[str, type | None]) 
     if model is not None and issubclass(model, MedDiffModule):
         given = _arguments(config, "model") | _linked(config)
         found |= _of_model(given, model.filled(given), model.preset_table(given))
-    if data is not None and issubclass(data, DataModule):
-        if "root" in (given := _arguments(config, "data")) and given["root"] is None:
-            found["data.init_args.root"] = Used(str(data.default_root()), "default")
+    root_given = _arguments(config, "data").get("root", "elsewhere")
+    if data is not None and issubclass(data, DataModule) and root_given is None:
+        found["data.init_args.root"] = Used(str(data.default_root()), "default")
     for key, value in defaults_for(trainer if isinstance(trainer, dict) else {}).items():
         found[f"trainer.{key}"] = Used(value, "default")
     return found
@@ -108,7 +107,6 @@ def trainer_values(trainer: Trainer) -> dict[str, Any]:
         "val_check_interval": trainer.val_check_interval,
         "check_val_every_n_epoch": trainer.check_val_every_n_epoch,
         "accumulate_grad_batches": trainer.accumulate_grad_batches,
-        "log_every_n_steps": trainer.log_every_n_steps,
     }
 
 
@@ -210,4 +208,4 @@ def _is_plain(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,11 @@ def last_checkpoint(directory: Path) -> Path | None:
 def is_finished(directory: Path, limits: Limits) -> bool:
     """Whether a run has come to the limits now asked for, or ended by itself before its own."""
     record = read_record(directory)
-    if record["state"] == "finished":
-        return record["subcommand"] != "fit" or not limits.beyond(Limits(**record["limits"]))
+    fitted = record.get("subcommand") == "fit"
+    if record.get("state") == "finished":
+        return not fitted or not limits.beyond(Limits(**record["limits"]))
     checkpoint = last_checkpoint(directory)
-    if checkpoint is None or record["subcommand"] != "fit" or limits.steps == -1:
+    if checkpoint is None or not fitted or limits.steps == -1:
         return False
     return int(read_checkpoint(checkpoint)["global_step"]) >= limits.steps
 
@@ -103,9 +105,9 @@ def choose_run(
     Returns:
         The run's directory, or None; and whether there are runs of this config at all.
     """
-    directories = [path for path in parent.glob("*") if is_run_directory(path)]
-    runs = [path for path in directories if read_record(path)["subcommand"] == subcommand]
-    runs.sort(key=lambda path: str(read_record(path)["started"]), reverse=True)
+    records = dict(_records_in(parent))
+    runs = [path for path, record in records.items() if record.get("subcommand") == subcommand]
+    runs.sort(key=lambda path: str(records[path].get("started")), reverse=True)
     wanted = comparable(config)
     same = [path for path in runs if comparable(read_config(path)) == wanted]
     if runs and not same:
@@ -123,6 +125,47 @@ def choose_run(
     return None, bool(same)
 
 
+def _records_in(parent: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in parent.glob("*"):
+        if is_run_directory(path):
+            try:
+                yield path, read_record(path)
+            except UsageError as error:
+                rank_zero_info(f"resume: {error}; it is left aside")
+
+
+def run_to_resume(
+    asked: str, parent: Path, subcommand: str, config: dict[str, Any], launch: Launch
+) -> Path | None:
+    """The run directory to continue in, or None where a new run begins.
+
+    Args:
+        asked: `auto`, or a run directory.
+        parent: The folder of the runs of this config name.
+        subcommand: What is done.
+        config: The resolved config now asked for.
+        launch: The launch that this process belongs to.
+
+    Raises:
+        UsageError: If the directory that was named cannot be continued.
+        SystemExit: If there is nothing left to do, with 0.
+    """
+    if asked == "auto":
+        found, known = choose_run(parent, subcommand, config, launch)
+        if found is None and known:
+            rank_zero_info("resume: no run of this config is unfinished; nothing to do")
+            raise SystemExit(0)
+        if found is None:
+            rank_zero_info(f"resume: no run of this config in {parent}; a new one begins")
+        return found
+    directory = Path(asked)
+    check_resumable(directory, subcommand, launch)
+    if is_finished(directory, Limits.of(config)):
+        rank_zero_info(f"resume: {directory} is finished; raise trainer.max_steps to extend it")
+        raise SystemExit(0)
+    return directory
+
+
 def check_resumable(directory: Path, subcommand: str, launch: Launch) -> None:
     """Checks a run directory that was named.
 
@@ -131,7 +174,7 @@ def check_resumable(directory: Path, subcommand: str, launch: Launch) -> None:
     """
     if not is_run_directory(directory):
         raise UsageError(f"--resume {directory}: is no run directory (it has no run.json)")
-    recorded = read_record(directory)["subcommand"]
+    recorded = read_record(directory).get("subcommand")
     if recorded != subcommand:
         raise UsageError(f"--resume {directory}: is a run of {recorded}, not of {subcommand}")
     holder = holder_of(directory, launch)

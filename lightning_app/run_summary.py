@@ -88,7 +88,7 @@ def summary_of(directory: Path) -> Summary:
     holder = holder_of(directory, None)
     state = str(record.get("state", "running"))
     state = "running" if holder else "stale" if state == "running" else state
-    common = {
+    common: dict[str, Any] = {
         "name": str(record.get("name") or name),
         "subcommand": str(record.get("subcommand", "?")),
         "state": state if state in STATES else "broken",
@@ -162,9 +162,8 @@ def _followed(directory: Path, record: dict[str, Any]) -> tuple[str, bool]:
 
 
 def _config_of(directory: Path) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load(config_files_of(directory)[-1].read_text(), loader)
+        content = yaml.safe_load(config_files_of(directory)[-1].read_text())
     except (IndexError, OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

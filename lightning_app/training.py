@@ -38,13 +38,7 @@ from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
 from lightning_app.resolved import as_used
 from lightning_app.restore import GivenLearningRate, check_network, remembered_config
-from lightning_app.resume import (
-    Limits,
-    check_resumable,
-    choose_run,
-    is_finished,
-    last_checkpoint,
-)
+from lightning_app.resume import Limits, last_checkpoint, run_to_resume
 from lightning_app.run_directory import config_name
 from lightning_app.session import Session, SessionCallback, from_here
 from lightning_app.split_keeper import SplitKeeper
@@ -231,21 +225,7 @@ class MedDiffCLI(LightningCLI):
             return None
         if self._launch.run_dir is not None:
             return Path(self._launch.run_dir)
-        config = self._resolved()
-        if asked == "auto":
-            found, known = choose_run(parent, str(self.subcommand), config, self._launch)
-            if found is None and known:
-                rank_zero_info("resume: no run of this config is unfinished; nothing to do")
-                raise SystemExit(0)
-            if found is None:
-                rank_zero_info(f"resume: no run of this config in {parent}; a new one begins")
-            return found
-        directory = Path(asked)
-        check_resumable(directory, str(self.subcommand), self._launch)
-        if is_finished(directory, Limits.of(config)):
-            rank_zero_info(f"resume: {directory} is finished; raise trainer.max_steps to extend it")
-            raise SystemExit(0)
-        return directory
+        return run_to_resume(asked, parent, str(self.subcommand), self._resolved(), self._launch)
 
     def instantiate_classes(self) -> None:
         """Instantiates model and data, then the run directory, then the Trainer."""
@@ -302,6 +282,10 @@ class MedDiffCLI(LightningCLI):
             return super().instantiate_trainer(**settings, **kwargs)
         except (TypeError, ValueError) as error:
             raise UsageError(f"trainer: {error}") from error
+        except RuntimeError as error:
+            if "SLURM" not in str(error):
+                raise
+            raise UsageError(f"trainer: {error}") from error  # tasks that do not fit the devices
 
     def after_instantiate_classes(self) -> None:
         """Stops where Lightning would start more processes of another command line."""

@@ -68,7 +68,7 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             not used (docs/papers/hybrid.md 2c-8). None: by the fractions.
         num_val_samples: Keeps so many of the validation images. None: all.
         num_test_samples: Keeps so many of the test images. None: all.
-        frame: Which frame is read of DICOM images that hold several, from 1. None: such files are
+        frame: Which frame is read of DICOM images that hold several, from 0. None: such files are
             refused.
         **kwargs: As `DataModule`.
     """
@@ -99,8 +99,9 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
             num_train_samples=num_train_samples,
             num_val_samples=num_val_samples,
             num_test_samples=num_test_samples,
-            frame=frame,
         )
+        if frame is not None and frame < 0:
+            raise DataError(f"data.init_args.frame: {frame} given, expected 0 or more.")
         self.reading = replace(self.reading, frame=frame)
         self.num_classes = num_classes
         self.test_fraction = test_fraction

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,10 +18,10 @@ import numpy as np
 from data_modules.errors import CorruptImageError, DataError
 from data_modules.kinds.slice_cuts import Cut, SliceItem, Stack
 from data_modules.listing.items import Problem
-from data_modules.listing.modalities import Scan
-from data_modules.names import escaped
+from data_modules.listing.scans import Scan
 from data_modules.reading.io import read_bytes, read_image
-from data_modules.reading.nifti import files_of
+from data_modules.reading.memory import lacking_memory
+from data_modules.reading.nifti import files_of, read_volume, turned
 from data_modules.reading.options import AS_STORED, Reading
 from data_modules.reading.registration import register_rigid
 from data_modules.reading.user_cache import cache_folder, keep
@@ -28,13 +29,16 @@ from data_modules.reading.volumes import (
     Plane,
     Spacing,
     axial_plane,
-    read_volume,
     to_square,
-    turned,
 )
 
 _FORMAT = 2  # of the remembered slices, and of the way they are made; another number is made anew
 _THREADS = 8  # each may hold some volumes of 40 MB
+# What NumPy and zipfile raise on a damaged file, or one whose header declares too much.
+_DAMAGED_ARRAYS = (
+    *(OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error),
+    *(MemoryError, OverflowError, NotImplementedError, RuntimeError),
+)
 _REGISTERING = threading.Lock()  # SimpleITK's number of threads is one for the whole process
 
 
@@ -75,7 +79,7 @@ class SliceReader:
         try:
             return self._read(cut)
         except DataError as error:
-            text = str(error).removeprefix(escaped(f"{self.root / cut.scan.path}: "))
+            text = str(error).removeprefix(f"{self.root / cut.scan.path}: ")
             kind: Literal["unreadable", "values"] = (
                 "unreadable" if isinstance(error, CorruptImageError) else "values"
             )
@@ -170,9 +174,13 @@ def _read_single(path: Path, scan: Scan, reading: Reading) -> tuple[Plane, Spaci
 def _read_npz(path: Path) -> Plane:
     data = read_bytes(path)
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as members:
+            sizes = [member.file_size for member in members.infolist()]
+        if lack := lacking_memory(sum(sizes) + max(sizes, default=0)):
+            raise CorruptImageError(path, f"declares arrays whose content {lack}")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = [arrays[name] for name in arrays.files]
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGED_ARRAYS as error:
         raise CorruptImageError(path, f"cannot be read as NumPy arrays ({error})") from error
     if len(found) != 1:
         raise CorruptImageError(path, f"holds {len(found)} arrays; save one slice a file")

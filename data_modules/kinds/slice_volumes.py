@@ -55,34 +55,25 @@ def volume_of(source: Path, planes: Mapping[int | None, npt.NDArray[Any]]) -> An
     """
     import nibabel
 
-    image: Any = nibabel.load(source)
-    grid = read_grid(source)
+    header, grid = read_header(source), read_grid(source)
     kind = next(iter(planes.values())).dtype
     upright = np.zeros(grid.shape, kind)
     for index, plane in planes.items():
         # A view as it is shown, so that what is written into it lands where it came from.
         shown, _ = axial_plane(upright, grid, index)
         shown[...] = plane
-    back = nibabel.orientations.ornt_transform(
-        turn_of(np.eye(4)), turn_of(read_header(source).affine)
-    )
-    stored = np.asarray(nibabel.apply_orientation(upright, back)).reshape(image.shape)
-    double = isinstance(image.header, nibabel.Nifti2Header)
+    back = nibabel.orientations.ornt_transform(turn_of(np.eye(4)), turn_of(header.affine))
+    own = header.fields
+    stored = np.asarray(nibabel.apply_orientation(upright, back)).reshape(own.get_data_shape())
+    double = isinstance(own, nibabel.Nifti2Header)
     made: Any = nibabel.Nifti2Image if double else nibabel.Nifti1Image
-    return made(stored, image.affine, _header(image, made.header_class, stored))
+    # Without an affine, so that both forms stay as they are.
+    return made(stored, None, _header(own, made.header_class, stored))
 
 
-def _header(image: Any, made: Any, stored: npt.NDArray[Any]) -> Any:
+def _header(own: Any, made: Any, stored: npt.NDArray[Any]) -> Any:
     """That of the source, as far as it says where voxels lie."""
-    import nibabel
-
-    own = image.header
-    if isinstance(own, nibabel.Nifti1Header):
-        header = made(own.binaryblock, endianness=own.endianness, check=False)
-    else:  # Analyze, which has no units but millimetres
-        header = made()
-        header.set_xyzt_units("mm")
-        header.set_sform(image.affine, "aligned")
+    header = made(own.binaryblock, endianness=own.endianness, check=False)
     for field in _TEXTS:
         if field in header:  # the second version of the format has fewer
             header[field] = b""

@@ -79,7 +79,7 @@ def read_dicom(path: Path, data: bytes, *, frame: int | None = None) -> npt.NDAr
     Args:
         path: Named in errors.
         data: The bytes of the file.
-        frame: Which frame, from 1 as the standard counts them; needed where there are several.
+        frame: Which frame, from 0; needed where there are several.
 
     Returns:
         (H, W, C) in [0, 255], not rounded; C is 1 or 3.
@@ -114,12 +114,13 @@ def _read(
     frames = max(header.whole("NumberOfFrames", 1), 1)
     if number is None and frames > 1:
         raise ValueError(
-            f"holds {frames} frames ({label('NumberOfFrames')}); "
-            f"give one as frame: 1 to {frames}, or export one frame a file"
+            f"holds {frames} frames ({label('NumberOfFrames')}); export one a file, or choose "
+            f"one: data.init_args.frame, 0 to {frames - 1}"
         )
-    if number is not None and not 1 <= number <= frames:
-        raise ValueError(f"has no frame {number}: it holds {frames}, counted from 1")
-    index = (number or 1) - 1
+    index = number or 0
+    if not 0 <= index < frames:
+        held = f"{frames} frames, 0 to {frames - 1}" if frames > 1 else "one frame, 0"
+        raise ValueError(f"holds {held}, and data.init_args.frame is {index}")
     layout = _layout(header, keyword, syntax, frames)
     pixels = dataset[keyword].value or b""
     check(layout, pixels)
@@ -173,7 +174,7 @@ def _flag(header: Header, keyword: str, default: int | None) -> bool:
 def _functional_group(header: Header, keyword: str, index: int, frames: int) -> Header:
     """What holds a frame's values: a functional group, its own or all frames', or the data set."""
     own = header.items("PerFrameFunctionalGroupsSequence")
-    if own and len(own) != frames:
+    if len(own) != frames and any(group.items(keyword) for group in own):
         raise ValueError(
             f"{label('PerFrameFunctionalGroupsSequence')} has {len(own)} items for {frames} frames"
         )
@@ -290,17 +291,22 @@ def _voi(header: Header, domain: Range) -> Table | Window | None:
 
 
 def _table(item: Header, keyword: str, domain: Range) -> Table:
-    return table_of(label(keyword), item.words("LUTDescriptor"), item.words("LUTData"), domain)
+    return table_of(label(keyword), item.integers("LUTDescriptor"), item.words("LUTData"), domain)
 
 
 def _palette(header: Header, layout: Layout, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if f"SegmentedRed{_PALETTE}Data" in header.dataset:
+        descriptor = header.integers(f"Red{_PALETTE}Descriptor")
+        if descriptor[2:] == [8] and not 1 <= descriptor[0] <= 256:
+            raise ValueError(
+                f"{label(f'Red{_PALETTE}Descriptor')} is {descriptor}; not read so long"
+            )
         colours = apply_color_lut(stored, header.dataset)[..., :3]
         return _scaled(colours, colours.dtype.itemsize * 8)
     tables = [
         table_of(
             label(f"{colour}{_PALETTE}Data"),
-            header.words(f"{colour}{_PALETTE}Descriptor"),
+            header.integers(f"{colour}{_PALETTE}Descriptor"),
             header.words(f"{colour}{_PALETTE}Data"),
             layout.domain,
         )

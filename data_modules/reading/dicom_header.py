@@ -42,7 +42,7 @@ def open_dataset(data: bytes) -> Dataset:
     """The data set of a file, with or without preamble and File Meta Information.
 
     Raises:
-        ValueError: If the bytes are no DICOM file, or inflate beyond the memory.
+        ValueError: If the bytes are no DICOM image, or inflate beyond the memory.
     """
     _check_inflation(data)
     try:
@@ -54,8 +54,8 @@ def open_dataset(data: bytes) -> Dataset:
         if "Rows" in dataset and "Columns" in dataset:
             return dataset
     except Exception as error:  # whatever the bytes of another format happen to mean
-        raise ValueError("is no DICOM file") from error
-    raise ValueError("is no DICOM file")
+        raise ValueError("is no DICOM image") from error
+    raise ValueError("is no DICOM image: it has neither the prefix DICM nor Rows and Columns")
 
 
 def _check_inflation(data: bytes) -> None:
@@ -180,7 +180,7 @@ class Header:
         found = self.number(keyword)
         if found is None:
             if default is None:
-                raise ValueError(f"{label(keyword)} is missing; the image cannot be read without")
+                raise ValueError(f"{label(keyword)} is missing; add it, or leave the file out")
             return default
         if found % 1:
             raise ValueError(f"{label(keyword)} is {found:g}; expected a whole number")

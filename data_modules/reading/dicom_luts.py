@@ -52,7 +52,7 @@ def table_of(name: str, descriptor: Sequence[int], words: Sequence[int], domain:
     Args:
         name: Named in errors.
         descriptor: LUT Descriptor: number of entries (0 stands for 65536), first input, bits an
-            entry; 16-bit patterns.
+            entry; each as it was written, signed or not.
         words: LUT Data as 16-bit words.
         domain: Least and greatest input that there can be. It tells whether the first input is
             negative, where the descriptor was written as unsigned.
@@ -64,7 +64,7 @@ def table_of(name: str, descriptor: Sequence[int], words: Sequence[int], domain:
         raise ValueError(f"{name} has a LUT Descriptor of {len(descriptor)} values; expected 3")
     if not words:
         raise ValueError(f"{name} has no LUT Data")
-    count, first, declared = descriptor[0] or 0x10000, descriptor[1], descriptor[2]
+    count, first, declared = descriptor[0] & 0xFFFF or 0x10000, descriptor[1], descriptor[2]
     if len(words) == (count + 1) // 2 and count > 1:
         entries = np.asarray(words, np.uint16).astype("<u2").view(np.uint8)[:count]
     elif len(words) >= count:

@@ -128,7 +128,8 @@ def _check_bits(layout: Layout) -> None:
     if not 1 <= layout.stored <= layout.high_bit + 1 <= layout.allocated:
         raise ValueError(
             f"Bits Stored (0028,0101) is {layout.stored} and High Bit (0028,0102) "
-            f"{layout.high_bit}, which do not fit the {layout.allocated} bits of Bits Allocated (0028,0100)"
+            f"{layout.high_bit}, which do not fit the {layout.allocated} bits of "
+            "Bits Allocated (0028,0100)"
         )
     if layout.high_bit + 1 != layout.stored and not _whole_words(layout.syntax):
         raise ValueError(

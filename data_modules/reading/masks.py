@@ -55,7 +55,7 @@ def mask_numbers(
         samples = samples[..., None]
     alpha = samples[..., -1] if samples.shape[-1] in (2, 4) else None
     colours = samples if alpha is None else samples[..., :-1]
-    if (colours != colours[..., :1]).any():
+    if (colours[..., 1:] != colours[..., :1]).any():
         raise ValueError(_COLOURED)
     numbers = _as_stored(colours[..., 0], bits, signed)
     if alpha is None:
@@ -123,6 +123,8 @@ def _check_white_is_zero(numbers: Numbers, bits: int) -> None:
 def _keyed(image: Image.Image, numbers: Numbers) -> npt.NDArray[np.uint8] | None:
     """Transparency by a colour that stands for it, as PNG has it; None: there is none."""
     key = image.info.get("transparency")
+    if image.mode == "1" and key:
+        key = 1  # Pillow gives 255
     if isinstance(key, tuple):
         key = key[0] if len(set(key)) == 1 else None
     if not isinstance(key, int):
@@ -155,18 +157,26 @@ def _seen(numbers: Numbers, alpha: npt.NDArray[Any]) -> Numbers:
 
 def _palette_numbers(image: Image.Image) -> Numbers:
     pixels = np.array(image)
-    indices = pixels if pixels.ndim == 2 else pixels[..., 0]
-    used = np.unique(indices)
     colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
     if pixels.ndim == 3:
-        return _seen(_by_colours(indices, used, colours), pixels[..., 1])
-    for index in _transparent(image):
+        return _seen(_by_colours(pixels[..., 0], colours), pixels[..., 1])
+    clear, used = _transparent(image), np.unique(pixels)
+    whole = used[-1] < len(colours)
+    if image.format == "GIF" and whole and (colours == colours[:, :1]).all():
+        # GIF has no grey of its own, and writers number the greys of a mask as they like.
+        alpha = np.where(np.isin(pixels, clear), 0, 255)
+        if not clear:
+            _check_different(colours[:, 0], used)
+        return _seen(colours[pixels, 0], alpha)
+    for index in clear:
         if index and index in used:
             raise ValueError(
                 f"says two things: the index {index} of its palette is a class by its number, and "
                 f"nothing by its transparency; {_SAVE}"
             )
-    return _by_colours(indices, used, colours)
+    if 0 in clear and whole:
+        colours[0] = 0  # what is not seen is the background
+    return _by_colours(pixels, colours)
 
 
 def _transparent(image: Image.Image) -> list[int]:
@@ -177,39 +187,45 @@ def _transparent(image: Image.Image) -> list[int]:
     return [transparency] if isinstance(transparency, int) else []
 
 
-def _by_colours(
-    indices: npt.NDArray[np.uint8], used: npt.NDArray[Any], colours: npt.NDArray[np.uint8]
-) -> Numbers:
+def _by_colours(indices: npt.NDArray[np.uint8], colours: npt.NDArray[np.uint8]) -> Numbers:
     """The indices, where the colours do not say another thing.
 
     Args:
         indices: (H, W).
-        used: Those that occur.
-        colours: (N, 3), of the palette; indices above N have none.
+        colours: (N, 3), of the palette; indices from N on have none.
     """
+    used = np.unique(indices)
     if used[-1] >= len(colours):  # without a colour there is only the number
         return indices
-    black = ~colours.any(axis=1)
-    grey = (colours == colours[:, :1]).all(axis=1)
-    if not grey.all():
-        wrong = [index for index in used.tolist() if black[index] and index != _IGNORED]
-        if wrong and not black[0]:
+    shown = colours[:, 0]
+    black = [index for index in used.tolist() if not colours[index].any()]
+    if (colours != colours[:, :1]).any():
+        wrong = [index for index in black if index != _IGNORED]
+        if wrong and colours[0].any():
             raise ValueError(_two_ways(f"the index {wrong[0]} black, and 0 in another colour"))
         return indices
-    shown = colours[:, 0]
-    values = shown[used]
-    if (values == used).all():
+    if (shown[used] == used).all():
         return indices
-    if black[0] and set(values.tolist()) <= {0, 255} and (values[used > 0] == 255).all():
+    _check_different(shown, used)
+    if shown[0] == 0 and used[-1] == 1 and shown[1] == 255:
         return indices
     if set(shown.tolist()) <= {0, 255}:
-        return (shown[indices] == 255).astype(np.uint8)
-    ramp = np.diff(np.concatenate(([0], values)).astype(int)) >= 0
-    ids = all(value < _MAX_CLASS_ID or value == _IGNORED for value in values.tolist())
-    if black[0] and ramp.all() and not ids:
+        return np.asarray(shown[indices] == 255, dtype=np.uint8)
+    ramp = np.diff(np.concatenate(([0], shown[used])).astype(int)) >= 0
+    ids = all(value < _MAX_CLASS_ID or value == _IGNORED for value in shown[used].tolist())
+    if shown[0] == 0 and ramp.all() and not ids:
         return indices
-    worst = next(int(index) for index in used if shown[index] != index)
+    worst = next(index for index in used.tolist() if shown[index] != index)
     raise ValueError(_two_ways(f"the index {worst} as the grey {shown[worst]}"))
+
+
+def _check_different(shown: npt.NDArray[np.uint8], used: npt.NDArray[Any]) -> None:
+    """Refuses a grey palette that shows two classes, or a class and the background, alike."""
+    seen: dict[int, int] = {}
+    for index in sorted({0, *used.tolist()}):
+        other = seen.setdefault(int(shown[index]), index)
+        if other != index:
+            raise ValueError(_two_ways(f"the indices {other} and {index} in one grey"))
 
 
 def _two_ways(what: str) -> str:

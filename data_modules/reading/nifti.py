@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from data_modules.errors import CorruptImageError
 from data_modules.reading.formats import PAIRED_SUFFIXES
 from data_modules.reading.grids import Grid
+from data_modules.reading.memory import lacking_memory
 from data_modules.reading.nifti_header import HEADER_BYTES, Header, parse_header
 from data_modules.reading.streams import read_end, read_small, read_start, require_length
 
@@ -89,7 +89,9 @@ def read_stored(path: Path) -> tuple[npt.NDArray[np.float32], Header]:
     from nibabel.volumeutils import apply_read_scaling
 
     header = read_header(path)
-    _require_memory(path, header)
+    if lack := lacking_memory(_needed(header)):
+        size = "x".join(map(str, header.shape))
+        raise CorruptImageError(path, f"has a shape of {size} {header.dtype} voxels, which {lack}")
     try:
         data = read_end(files_of(path)[1], header.offset, header.length)
     except (OSError, ValueError) as error:
@@ -104,11 +106,28 @@ def read_stored(path: Path) -> tuple[npt.NDArray[np.float32], Header]:
     return voxels, header
 
 
+def read_volume(path: Path) -> npt.NDArray[np.float32]:
+    """The voxels (right, anterior, superior) of a NIfTI file in its own grey values.
+
+    Raises:
+        CorruptImageError: If `read_stored` raises it.
+    """
+    voxels, header = read_stored(path)
+    return turned(voxels, header.affine)
+
+
+def turned(voxels: npt.NDArray[np.float32], affine: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Voxels (I, J, K) of an affine, turned to RAS."""
+    import nibabel
+
+    return np.asarray(nibabel.apply_orientation(voxels, turn_of(affine)), dtype=np.float32)
+
+
 def read_grid(path: Path) -> Grid:
     """The grid of a NIfTI file, turned to RAS; reads its header alone.
 
     Raises:
-        CorruptImageError: As `read_header`.
+        CorruptImageError: If `read_header` raises it.
     """
     from nibabel.orientations import inv_ornt_aff
 
@@ -129,18 +148,11 @@ def turn_of(affine: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(nibabel.io_orientation(affine))
 
 
-def _require_memory(path: Path, header: Header) -> None:
+def _needed(header: Header) -> int:
+    """Bytes that reading takes at once."""
     voxels = header.length // header.dtype.itemsize
     scaled = (header.slope, header.inter) != (1, 0)
-    needed = header.length + voxels * (_FLOATS + (_SCALED if scaled else 0))
-    free = psutil.virtual_memory().available
-    if needed > free:
-        size = "x".join(map(str, header.shape))
-        raise CorruptImageError(
-            path,
-            f"declares {size} {header.dtype.name} voxels, which need {needed / 1e9:.3g} GB of "
-            f"memory to be read; {free / 1e9:.3g} GB are free",
-        )
+    return header.length + voxels * (_FLOATS + (_SCALED if scaled else 0))
 
 
 def _not_finite(values: npt.NDArray[Any], stored: npt.NDArray[Any], bad: int) -> str:

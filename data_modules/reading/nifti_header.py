@@ -20,6 +20,7 @@ _LINE_ENDS = (13, 10, 26, 10)
 _IN_MM = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # unknown (taken as mm), metres, mm, microns
 _SAME_PERSON = (1, 2)  # codes of a scanner's space, and of one aligned to another scan
 _TRANSFORMS = range(6)
+_FLAT = 1e-6  # of the volume of a box: what axes span that lie in one plane
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Header:
         slope: A grey value is `slope * stored + inter`.
         inter: As `slope`.
         affine: Index to mm, (4, 4).
+        fields: All that the file says, as nibabel has it.
     """
 
     shape: tuple[int, int, int]
@@ -41,6 +43,7 @@ class Header:
     slope: float
     inter: float
     affine: Matrix
+    fields: Any
 
     @property
     def length(self) -> int:
@@ -59,7 +62,7 @@ def parse_header(block: bytes, single: bool) -> Header:
         ValueError: If it is no NIfTI header, does not agree with itself, or tells of something
             else than one grey volume or slice; says which field is how.
     """
-    fields = _fields(block, single)
+    fields = header_fields(block, single)
     shape = _shape(fields)
     axes = [axis for axis in range(3) if shape[axis] > 1]
     if len(axes) < 2:
@@ -67,11 +70,21 @@ def parse_header(block: bytes, single: bool) -> Header:
     dtype = _dtype(fields)
     offset = _offset(fields, single)
     slope, inter = _scaling(fields)
-    return Header(shape, dtype, offset, slope, inter, _affine(fields, shape, axes))
+    with np.errstate(all="ignore"):  # what is not finite is looked for, and named
+        affine = _affine(fields, shape, axes)
+    return Header(shape, dtype, offset, slope, inter, affine, fields)
 
 
-def _fields(block: bytes, single: bool) -> Any:
-    """The header as nibabel has it, of the version and byte order of the block."""
+def header_fields(block: bytes, single: bool) -> Any:
+    """The header as nibabel has it, of the version and byte order of the block.
+
+    Args:
+        block: As in `parse_header`.
+        single: Likewise.
+
+    Raises:
+        ValueError: If it is no NIfTI header, or that of the other kind of file.
+    """
     from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
     from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
@@ -81,7 +94,7 @@ def _fields(block: bytes, single: bool) -> Any:
         reason = "it is shorter than one" if len(block) < 348 else "sizeof_hdr is not 348 or 540"
         raise ValueError(f"cannot be read: has no NIfTI header ({reason})")
     size = sizes[order]
-    kind = {
+    kind: Any = {
         (348, True): Nifti1Header,
         (348, False): Nifti1PairHeader,
         (540, True): Nifti2Header,
@@ -174,7 +187,8 @@ def _affine(fields: Any, shape: tuple[int, int, int], axes: list[int]) -> Matrix
         )
     affine = next(iter(forms.values()))
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6 * lengths.prod():
+    flat = abs(np.linalg.det(affine[:3, :3])) <= _FLAT * lengths.prod()
+    if flat or not np.isfinite(affine).all():
         reason = "has an affine that is no grid (axes of no length, or in one plane); correct it"
         raise ValueError(reason)
     if codes["sform"] in _SAME_PERSON and not np.allclose(lengths[axes], sides, rtol=0.01, atol=0):

@@ -16,8 +16,8 @@ class Reading:
     Attributes:
         orientation: `stored` takes the pixels of pictures as they lie in the file, `upright` turns
             them as the file's orientation tag says, images and masks alike.
-        frame: Which frame is read of DICOM images that hold several, from 1 as the standard
-            counts them. None: such files are refused.
+        frame: Which frame is read of DICOM images that hold several, from 0. None: such
+            files are refused.
     """
 
     orientation: Orientation = "stored"

@@ -1,16 +1,14 @@
 """The eight orientations of EXIF and TIFF, as turns and flips of arrays."""
 
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-_ScalarT = TypeVar("_ScalarT", bound=np.generic)
-
 UPRIGHT = 1
 
 
-def oriented(array: npt.NDArray[_ScalarT], tag: int) -> npt.NDArray[_ScalarT]:
+def oriented(array: npt.NDArray[Any], tag: int) -> npt.NDArray[Any]:
     """What is shown of stored pixels.
 
     Args:

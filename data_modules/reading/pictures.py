@@ -1,6 +1,7 @@
 """Pictures opened by Pillow: png, jpg, bmp, tiff and gif, and nothing else that Pillow knows."""
 
 import io
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ _OTHERS = {
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"\x1f\x8b": "compressed with gzip",
     b"PK": "a zip archive",
-    b"version https://git-lfs": "a note of git-lfs: its content was not fetched",
     b"8BPS": "Photoshop",
     b"\x93NUMPY": "a NumPy array",
 }
@@ -121,9 +121,11 @@ def _facts(data: bytes) -> _Facts:
 
 def _open(path: Path, data: bytes, facts: _Facts, orientation: Orientation) -> Picture:
     source = tiff.as_black_is_zero(data) if facts.to_invert else data
-    image = Image.open(io.BytesIO(source), formats=_FORMATS)
+    image: Image.Image = Image.open(io.BytesIO(source), formats=_FORMATS)
     _check_one(path, image)
     _check_size(path, image, facts, data)
+    if image.format == "BMP":
+        _check_bmp(path, image, data)
     is_tiff = image.format == "TIFF"
     tag = _tag_of(image) if is_tiff or orientation == "upright" else UPRIGHT
     image.load()
@@ -171,9 +173,18 @@ def _check_size(path: Path, image: Image.Image, facts: _Facts, data: bytes) -> N
     if small or not all(_holds(tile, len(data)) for tile in image.tile):  # type: ignore[attr-defined]
         reason = f"declares {width}x{height} pixels, more than its {len(data)} bytes can hold"
         raise CorruptImageError(path, f"{reason}: it is truncated or damaged")
-    size = width * height * len(image.getbands()) * (1 if facts.bits <= 8 else facts.bits // 8)
+    size = width * height * len(image.getbands()) * -(-facts.bits // 8)
     if lack := lacking_memory(_COPIES * size):
         raise CorruptImageError(path, f"has {width}x{height} pixels, which {lack}")
+
+
+def _check_bmp(path: Path, image: Image.Image, data: bytes) -> None:
+    """Refuses what Pillow unpacks by its colours alone: pixels of 8 bits as if they had one."""
+    old = struct.unpack_from("<I", data, 14)[0] == 12  # the header of OS/2
+    (bits,) = struct.unpack_from("<H", data, 24 if old else 28)
+    if bits != {"1": 1, "L": 8}.get(image.mode, bits):
+        colours = f"{bits} bits a pixel whose palette is grey"
+        raise CorruptImageError(path, f"is a BMP file of {colours}; save it as PNG")
 
 
 def _holds(tile: Any, size: int) -> bool:

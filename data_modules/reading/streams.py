@@ -91,8 +91,8 @@ def read_end(path: Path, offset: int, length: int) -> npt.NDArray[np.uint8]:
     for step in _steps(path, _STEP):
         start, end = end, end + len(step)
         if end > offset + length:
-            reason = f"more than the {offset + length:,} bytes (uncompressed) of its header"
-            raise ValueError(f"holds {reason}")
+            declared = f"{offset + length:,} bytes (uncompressed)"
+            raise ValueError(f"holds more than the {declared} that its header declares")
         if end > offset:
             own = step[max(offset - start, 0) :]
             found[end - len(own) - offset : end - offset] = np.frombuffer(own, np.uint8)

@@ -1,39 +1,18 @@
-"""NIfTI volumes: orientation and axial planes.
+"""Axial planes of volumes.
 
 Arrays are turned to the axes right, anterior, superior (RAS) before anything else. A plane is shown
 with anterior up and the patient's right at the right (neurological view).
 """
-
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from data_modules.reading.grids import Grid
-from data_modules.reading.nifti import read_stored, turn_of
 
 Plane = npt.NDArray[np.float32]
 Spacing = tuple[float, float]
 """Distance of rows and of columns in mm."""
-
-
-def read_volume(path: Path) -> npt.NDArray[np.float32]:
-    """The voxels (right, anterior, superior) of a NIfTI file in its own grey values.
-
-    Raises:
-        CorruptImageError: As `read_stored`.
-    """
-    voxels, header = read_stored(path)
-    return turned(voxels, header.affine)
-
-
-def turned(voxels: npt.NDArray[np.float32], affine: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Voxels (I, J, K) of an affine, turned to RAS."""
-    import nibabel
-
-    return np.asarray(nibabel.apply_orientation(voxels, turn_of(affine)), dtype=np.float32)
 
 
 def axial_index(fraction: float, depth: int) -> int:

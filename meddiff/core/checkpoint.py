@@ -1,6 +1,7 @@
 """Reading the checkpoints of earlier runs, safely and with errors that name the file."""
 
 import importlib
+import json
 import pickle
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
@@ -77,7 +78,10 @@ def find_checkpoint(path: str | Path, prefer: tuple[str, ...] = ("best", "last")
         if candidate.is_file():
             return candidate
     wanted = " or ".join(f"checkpoints/{name}.ckpt" for name in prefer)
-    raise CheckpointError(f"{path}: holds no {wanted}; give a checkpoint file or a run directory")
+    raise CheckpointError(
+        f"{path}: holds no {wanted}; "
+        + (_advice_on_run(path) or "give a checkpoint file or the run directory of a fit")
+    )
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -127,10 +131,11 @@ def check_identity(checkpoint: dict[str, Any], expected: type, path: str | Path)
     """
     written_by = class_path_of(checkpoint, path)
     if written_by != public_name(expected):
+        _check_not_earlier(checkpoint, [public_name(expected)], path)
+        theirs, ours = _told_apart(written_by, [public_name(expected)])
         raise CheckpointError(
-            f"{path}: was written by {written_by.rpartition('.')[2]}, "
-            f"and the model given is {expected.__qualname__}; "
-            f"give a checkpoint of {expected.__qualname__} or change model.class_path"
+            f"{path}: was written by {theirs}, and the model given is {ours[0]}; "
+            f"give a checkpoint of {ours[0]} or change model.class_path"
         )
 
 
@@ -147,10 +152,11 @@ def check_written_by(checkpoint: dict[str, Any], names: Sequence[str], path: str
     """
     written_by = class_path_of(checkpoint, path)
     if written_by not in names:
-        short = " or ".join(name.rpartition(".")[2] for name in names)
+        _check_not_earlier(checkpoint, names, path)
+        theirs, ours = _told_apart(written_by, names)
         raise CheckpointError(
-            f"{path}: was written by {written_by.rpartition('.')[2]}; "
-            f"give a checkpoint of {short} as model.init_args.init_from"
+            f"{path}: was written by {theirs}; "
+            f"give a checkpoint of {' or '.join(ours)} as model.init_args.init_from"
         )
 
 
@@ -181,6 +187,7 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
         if isinstance(kind, type) and issubclass(kind, LightningModule)
     }
     if class_path not in known:
+        _check_not_earlier(checkpoint, list(known), file)
         raise CheckpointError(f"{file}: {class_path} is not a module of this meddiff")
     arguments = {
         key: value
@@ -201,6 +208,40 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
     except RuntimeError as error:
         raise CheckpointError(f"{file}: {error}") from error
     return module.to(map_location).eval()
+
+
+def _check_not_earlier(checkpoint: dict[str, Any], names: Sequence[str], path: str | Path) -> None:
+    """Stops on a checkpoint of an earlier state of this package, whose classes had other places."""
+    identity = checkpoint[IDENTITY]
+    written_by = str(identity["class_path"])
+    places = {name.rpartition(".")[2]: name for name in names}
+    now = places.get(written_by.rpartition(".")[2])
+    if now is not None and written_by.split(".")[0] == now.split(".")[0] == _PACKAGE:
+        raise CheckpointError(
+            f"{path}: was written by an earlier meddiff ({identity.get('version', 'unknown')}), "
+            f"which had this class as {written_by}; this one, {version()}, does not read its "
+            "checkpoints\nUse the version that wrote it, or fit again"
+        )
+
+
+def _told_apart(written_by: str, names: Sequence[str]) -> tuple[str, list[str]]:
+    """Names of classes, short ones where these differ."""
+    short = [name.rpartition(".")[2] for name in names]
+    theirs = written_by.rpartition(".")[2]
+    return (written_by, list(names)) if theirs in short else (theirs, short)
+
+
+def _advice_on_run(directory: Path) -> str | None:
+    """What to give in the place of the run of a test or a prediction; None for anything else."""
+    try:
+        record = json.loads((directory / "run.json").read_text())
+        kind, checkpoint = str(record["subcommand"]), record.get("checkpoint")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if kind == "fit":
+        return None
+    of = f" on {checkpoint}" if checkpoint else ""
+    return f"it is a run of {kind}{of}; give the run directory of the fit"
 
 
 def _first_line_with(text: str, *words: str) -> str:

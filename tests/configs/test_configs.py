@@ -1,6 +1,9 @@
 """Every shipped config runs, and every overlay goes over every config."""
 
 import json
+import re
+import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,18 +57,23 @@ def starts(name: str, pretrained: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_config_fits_tests_and_predicts(
-    name: str, phantom_root: Path, pretrained: Path, tmp_path: Path
+    name: str,
+    phantom_root: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     given = [*arguments(name, phantom_root, tmp_path), *starts(name, pretrained)]
     has_test_set = any(data in name for data in ("isic", "ph2", "ixi"))
     # Held out by the fit: on images that it saw a test would be refused.
     given += [] if has_test_set else ["--data.init_args.test_fraction", "0.2"]
-    assert main(["fit", *given, *SHORT]) == 0
+    with caplog.at_level("INFO"):
+        assert main(["fit", *given, *SHORT]) == 0
     (fitted,) = (tmp_path / Path(name).stem).iterdir()
     header = (fitted / "metrics.csv").read_text().splitlines()[0].split(",")
     # LEDM keeps the classifier as it ends: it validates nothing and has no best.
     validates = not name.startswith("ledm")
-    assert {"step", "train/loss"} <= set(header)
+    assert {"step", "train/loss", "lr"} <= set(header)
     assert ("val/loss" in header) == validates
     module = meddiff.load(fitted)
     segments, translates = can_segment(module), can_translate(module)
@@ -76,6 +84,14 @@ def test_a_config_fits_tests_and_predicts(
     draws = validates and (segments or translates or can_sample(module))
     assert bool(list((fitted / "samples").glob("*.png"))) == draws
     measures = segments or translates
+    (told,) = re.findall(r"next: lightning (.*)", caplog.text)
+    following = shlex.split(told)
+    assert following[:3] == ["test" if measures else "predict", "--ckpt_path", str(fitted)]
+    assert ("NoiseDataModule" in following) == (can_sample(module) and not segments)
+    # Where nothing can be tested, what is told is what there is, and it works as it is told.
+    runs = [] if measures else ["--run_root", str(tmp_path / "following")]
+    assert main([*following, *(["--print_config"] if measures else runs)]) == 0
+    shutil.rmtree(tmp_path / "following", ignore_errors=True)
     assert main(["test", *given, "--ckpt_path", str(fitted)]) == (0 if measures else 2)
     if measures:
         assert seen_by(tmp_path, "test") == "none"

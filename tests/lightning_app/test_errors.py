@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from callbacks import NonFiniteLossError
-from data_modules.errors import CorruptImageError
+from data_modules.errors import CorruptImageError, DataError
 from lightning_app.cli import main
 from lightning_app.errors import MAX_LINES, describe, did_you_mean
 from tests.lightning_app.conftest import Command
@@ -45,6 +46,17 @@ def test_a_mistake_is_told_in_a_few_lines(
     assert "usage" not in captured.err
     assert len((captured.out + captured.err).splitlines()) <= 25
     assert not list(tmp_path.rglob("run.json")), "a mistake leaves no run directory"
+
+
+def test_a_run_directory_that_is_removed_is_said_to_be(
+    toy: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        assert toy("fit", "--trainer.devices", "foo") == 2
+    announced = re.findall(r"run directory: (\S+)", caplog.text)
+    assert len(announced) == 1
+    assert f"nothing was done in it: {announced[0]} is removed again" in caplog.text
+    assert not (tmp_path / announced[0]).exists()
 
 
 FILES = [
@@ -137,3 +149,9 @@ def test_a_long_error_is_cut() -> None:
 def test_only_a_near_name_is_offered() -> None:
     assert did_you_mean("Samples", ["samples", "ema"]) == "; did you mean 'samples'?"
     assert did_you_mean("xyz", ["samples", "ema"]) == ""
+
+
+def test_names_that_are_no_utf_8_are_escaped() -> None:
+    told = describe(CorruptImageError("data/caf\udce9.png", "is torn"))
+    assert told == r"error: data/caf\xe9.png: is torn"
+    assert describe(DataError("läsion.png: is torn")) == "error: läsion.png: is torn"

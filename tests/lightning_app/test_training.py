@@ -8,7 +8,7 @@ import yaml
 
 import callbacks
 from lightning_app.cli import main
-from lightning_app.training import STANDING
+from lightning_app.standing import STANDING
 from tests.lightning_app.conftest import Command
 from tests.lightning_app.test_loggers import rows
 from tests.lightning_app.toys import ARGS, HERE
@@ -103,7 +103,7 @@ def test_validation_by_epochs_leaves_an_interval_in_batches_aside(
         assert toy("fit", "--trainer.max_steps", "9", *given, *EVERY_2_EPOCHS) == 0
         assert caplog.text.count(f"val_check_interval: {interval} batches is not used") == 1
         run = toy_runs()[-1]
-        assert [row["step"] for row in rows(run) if row["val/loss"]] == ["7"]
+        assert [row["step"] for row in rows(run) if row["val/loss"]] == ["7", "8"]
         config = yaml.safe_load((run / "config.yaml").read_text())
         assert config["trainer"]["val_check_interval"] == int(interval)
 
@@ -111,7 +111,8 @@ def test_validation_by_epochs_leaves_an_interval_in_batches_aside(
 def test_other_validation_intervals_stay(
     toy: Command, toy_runs: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for given, steps in ((every_batches(3), list("258")), (HALF_AN_EPOCH, list("1357"))):
+    # The last step is validated whatever the interval.
+    for given, steps in ((every_batches(3), list("258")), (HALF_AN_EPOCH, list("13578"))):
         assert toy("fit", "--trainer.max_steps", "9", *given) == 0
         assert [row["step"] for row in rows(toy_runs()[-1]) if row["val/loss"]] == steps
     assert "is not used" not in caplog.text

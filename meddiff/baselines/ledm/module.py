@@ -1,9 +1,9 @@
 """LEDM: a pixel classifier on the features of a frozen UNet (docs/papers/hybrid.md 2a, 2c-11)."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from collections.abc import Mapping
 from typing import Any, Self
 
 import torch

@@ -1,5 +1,6 @@
 """The order of rule 6, against values worked out by hand, and compressed files."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ def write(path: Path, pixels: npt.NDArray[Any], kind: str = "MONOCHROME2", **tag
     dataset.save_as(path, enforce_file_format=True)
     return path
 
+
+# SHA-256 of the float32 pixels; the series' is of its 30 files in order.
+CHEST = "39efc6a0b8946aaa37f59011cea8f46a645ba064c9819d0914b53046787c61b4"
+SERIES = "2c95687098e423eadcd36f22eab0c158fd247f957c32f62eaecfcde26554b8d2"
 
 STORED = np.array([[0, 100], [200, 400]], np.uint16)
 
@@ -144,13 +149,19 @@ def test_a_missing_plugin_names_file_syntax_and_package(
 
 
 def test_real_files(shared_data: Path) -> None:
-    chest = read_image(shared_data / "sample/DICOM/NEMA_CompressedSamples/RG1_J2KI.dcm")[..., 0]
+    folder = shared_data / "sample/DICOM"
+    chest = read_image(folder / "NEMA_CompressedSamples/RG1_J2KI.dcm")[..., 0]
     assert sorted(chest.shape) == [1841, 1955]
     height, width = chest.shape
     # MONOCHROME1 inverted: the air beside the patient is dark, the middle of the body is not.
     edge = np.median(chest[height // 3 : height // 2, :20])
     body = np.median(chest[height // 2 :, width // 2 - 20 : width // 2 + 20])
     assert edge < body
-    brain = read_image(next((shared_data / "sample/DICOM/studyforrest_anat-T1w").glob("*.dcm")))
-    assert brain.min() == 0
-    assert brain.max() == 255
+    # What these files became before look-up tables had a file of their own, byte for byte.
+    assert hashlib.sha256(chest.tobytes()).hexdigest() == CHEST
+    series = hashlib.sha256()
+    for path in sorted((folder / "studyforrest_anat-T1w").glob("*.dcm")):
+        brain = read_image(path)
+        assert (brain.min(), brain.max()) == (0, 255)
+        series.update(brain.tobytes())
+    assert series.hexdigest() == SERIES

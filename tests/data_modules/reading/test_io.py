@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_modules.errors import CorruptImageError, DataError
-from data_modules.reading.io import exif_orientation, read_image, read_mask
+from data_modules.reading.io import read_image, read_mask
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -64,7 +64,7 @@ def test_a_truncated_jpg_is_named(tmp_path: Path) -> None:
     [
         ("empty.png", b"", "empty"),
         ("page.jpg", b"<html>not found</html>", "no PNG.*a page of text"),
-        ("lfs.png", b"version https://git-lfs.github.com/spec/v1", "git-lfs.*not fetched"),
+        ("lfs.png", b"version https://git-lfs.github.com/spec/v1", "not fetched.*git-lfs"),
         ("broken.dcm", b"<html>", "DICOM"),
     ],
 )
@@ -84,14 +84,6 @@ def test_missing_file_pages_and_unbounded_ranges_are_refused(tmp_path: Path) -> 
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(CorruptImageError, match=r"float\.tif.*32-bit"):
         read_image(tmp_path / "float.tif")
-
-
-def test_exif_orientation_is_seen_but_not_applied(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(COLOUR).save(tmp_path / "turned.png", exif=exif)
-    assert exif_orientation(tmp_path / "turned.png") == 6
-    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), COLOUR)
 
 
 def test_masks_keep_the_values_of_the_file(tmp_path: Path) -> None:
@@ -135,6 +127,8 @@ def test_masks_as_arrays(tmp_path: Path) -> None:
         (np.zeros((2, 2, 3), np.uint8), r"shape \(2, 2, 3\)"),
         (np.full((2, 2), 0.5), "float64 numbers"),
         (np.full((2, 2), np.nan), "float64 numbers"),
+        (np.full((2, 2), 1e30), "float64 numbers"),
+        (np.full((2, 2), 1j), "complex128 numbers"),
         (np.full((2, 2), -1), "whole numbers from 0"),
         (np.array([[None]]), "cannot be read as a NumPy array"),
     ],
@@ -146,6 +140,38 @@ def test_other_arrays_are_refused(tmp_path: Path, array: npt.NDArray[Any], reaso
     (tmp_path / "y.npy").write_bytes(b"\x93NUMPY\x01")
     with pytest.raises(CorruptImageError, match=r"y\.npy"):
         read_mask(tmp_path / "y.npy")
+
+
+def npy(array: npt.NDArray[Any], shape: tuple[int, ...] | None = None) -> bytes:
+    """The bytes of an array, whose header may say another shape."""
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        out,
+        {"descr": array.dtype.str, "fortran_order": False, "shape": shape or array.shape},
+    )
+    return out.getvalue() + array.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i8", ">u2", "?", "<f4"])
+def test_an_array_whose_header_declares_more_or_less_than_it_holds(
+    tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.npy"
+    ids = np.arange(12).reshape(3, 4) % 2
+    array = ids.astype(dtype)
+    np.testing.assert_array_equal(read_mask(path, npy(array)), ids)
+    out = io.BytesIO()
+    np.save(out, np.asfortranarray(array))
+    np.testing.assert_array_equal(read_mask(path, out.getvalue()), ids)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("memory was taken"))
+    for shape in ((300000, 400000), (3, 5), (3, 3), (2, 2)):
+        with pytest.raises(CorruptImageError, match=rf"x\.npy: declares {shape[0]}x{shape[1]}"):
+            read_mask(path, npy(array, shape))
+    for content in (npy(array)[:-1], npy(array) * 2):
+        with pytest.raises(CorruptImageError, match=r"truncated, damaged, or several arrays"):
+            read_mask(path, content)
+    with pytest.raises(CorruptImageError, match=r"x\.npy: is empty"):
+        read_mask(path, npy(array[:0]))
 
 
 def test_a_corrupt_image_error_survives_the_way_out_of_a_worker() -> None:

@@ -12,8 +12,7 @@ from PIL import Image
 
 from data_modules.errors import DataError
 from data_modules.reading.grids import Grid
-from data_modules.reading.nifti import read_grid
-from data_modules.reading.volumes import read_volume
+from data_modules.reading.nifti import read_grid, read_volume
 from data_modules.sets.ixi import IXIDataModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*subjects, and.*were asked for")
