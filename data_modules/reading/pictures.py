@@ -32,7 +32,6 @@ _OTHERS = {
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"\x1f\x8b": "compressed with gzip",
     b"PK": "a zip archive",
-    b"version https://git-lfs": "a note of git-lfs: its content was not fetched",
     b"8BPS": "Photoshop",
     b"\x93NUMPY": "a NumPy array",
 }
