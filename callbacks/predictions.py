@@ -26,6 +26,7 @@ from callbacks.results import (
     Pixels,
     check_finite,
     class_ids,
+    classes_of,
     image_pixels,
     mask_pixels,
     output_size,
@@ -156,7 +157,7 @@ class PredictionWriter(KnowsLoadedStep):
         """
         values = values_of(outputs)
         logits = take_logits(values)
-        classes = pl_module.hparams.get("num_classes") if logits is None else logits.shape[1]
+        classes = classes_of(values, logits, pl_module.hparams.get("num_classes"))
         logits = None if logits is None else logits.detach().cpu()
         on_host = {key: value.detach().cpu() for key, value in values.items()}
         placed = Placed.of(batch)

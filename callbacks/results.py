@@ -41,6 +41,22 @@ def take_logits(values: dict[str, Tensor]) -> Tensor | None:
     return values.pop("logits")
 
 
+def classes_of(values: Mapping[str, Tensor], logits: Tensor | None, declared: Any) -> int | None:
+    """How many classes a mask has; None where that is not known.
+
+    Args:
+        values: `mask` and others.
+        logits: (B, K, h, w), if any.
+        declared: The module's `num_classes`, if it has them.
+    """
+    if logits is not None:
+        return logits.shape[1]
+    mask = values.get("mask")
+    if mask is not None and mask.dtype == torch.bool:
+        return 2
+    return declared if isinstance(declared, int) else None
+
+
 def check_finite(values: Mapping[str, Tensor], logits: Tensor | None, item: str) -> None:
     """Refuses what would be drawn as if it were a result.
 

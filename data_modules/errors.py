@@ -2,18 +2,9 @@
 
 from pathlib import Path
 
-from data_modules.names import escaped
-
 
 class DataError(ValueError):
-    """Data or settings that cannot be used; the message names the file or field, and the fix.
-
-    Args:
-        message: Bytes of a file's name in it that are no UTF-8 are escaped.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(escaped(message))
+    """Data or settings that cannot be used; the message names the file or field, and the fix."""
 
 
 class CorruptImageError(DataError):

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -67,12 +67,12 @@ def _figures(trainer: Trainer) -> str:
     return ", ".join([*shown, *validated]) or "no figures"
 
 
-def next_command(module: LightningModule, data: LightningDataModule | None, run: str) -> str | None:
+def next_command(module: LightningModule, data: object, run: str) -> str | None:
     """What is done with a trained module: a test where the data have one, else what it makes.
 
     Args:
         module: What was trained.
-        data: What it was trained on.
+        data: The data module that it was trained on, if any.
         run: The run directory.
 
     Returns:

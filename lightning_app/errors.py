@@ -31,6 +31,10 @@ def describe(error: BaseException) -> str | None:
     text = _text(error)
     if text is None:
         return None
+    if not text.isascii():
+        from data_modules.names import escaped
+
+        text = escaped(text)
     lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"... and {len(lines) - MAX_LINES} more lines"]

@@ -44,6 +44,8 @@ def this_launch() -> Launch:
         return Launch(int(os.environ["LOCAL_RANK"]), None, handed_over)
     if TorchElasticEnvironment.detect() and int(os.environ["WORLD_SIZE"]) > 1:
         return Launch(int(os.environ["RANK"]), _torchrun_job())
+    if SLURMEnvironment.detect():
+        _check_srun()
     if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
         step, restart = (
             os.environ.get(f"SLURM_{key}", "0") for key in ("STEP_ID", "RESTART_COUNT")
@@ -51,6 +53,16 @@ def this_launch() -> Launch:
         job = f"slurm-{os.environ['SLURM_JOB_ID']}.{step}-r{restart}"
         return Launch(int(os.environ["SLURM_PROCID"]), job)
     return Launch()
+
+
+def _check_srun() -> None:
+    """Stops in an allocation whose tasks srun did not start."""
+    lacking = [key for key in ("SLURM_JOB_ID", "SLURM_PROCID") if key not in os.environ]
+    if lacking:
+        raise UsageError(
+            f"SLURM_NTASKS is set and {', '.join(lacking)} is not: start the command with srun, "
+            "or unset SLURM_NTASKS to run outside the job's tasks"
+        )
 
 
 def _torchrun_job() -> str:

@@ -7,7 +7,6 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -209,4 +208,4 @@ def _is_plain(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

@@ -64,13 +64,15 @@ def find_runs(folder: Path) -> Iterator[Path]:
         print(f"{error.filename}: cannot be read ({error.strerror})", file=sys.stderr)
 
     visited: set[str] = set()
-    for name, inside, _ in os.walk(folder, onerror=tell, followlinks=True):
+    for name, inside, files in os.walk(folder, onerror=tell, followlinks=True):
         real = os.path.realpath(name)
         if real in visited:
             inside.clear()
             continue
         visited.add(real)
-        if is_run_directory(name):
+        # One that was copied or removed in part is listed too, as broken.
+        left = {"checkpoints", "metrics.csv", "run.lock"} & {*inside, *files}
+        if "run.json" in files or ("config.yaml" in files and left):
             inside.clear()
             yield Path(name)
         else:
@@ -141,6 +143,8 @@ def _cells(run: Summary, name: str) -> list[str]:
 
 def _progress(run: Summary) -> tuple[str, str]:
     """How far it came, and what it is worth."""
+    if run.subcommand == "?":
+        return "", ""
     if run.subcommand != "fit":
         return "", figures_text(run.figures, run.seen)
     of = f" of {run.max_steps}" if run.max_steps else ""

@@ -140,9 +140,10 @@ def _advice(subcommand: str, seen: Seen, known: Known) -> str:
     split = "val" if subcommand == "validate" else "test"
     held_out = len(own.get(split, ()))
     words = {"val": "for validation", "test": "for test"}[split]
+    whole = " (with `lightning test`)" if subcommand == "validate" else ""
     lines = [
         "- images that no fit saw, in a folder of their own: --data.init_args.root DIR "
-        "--data.init_args.test_split all (with `lightning test`)"
+        f"--data.init_args.test_split all{whole}"
     ]
     if held_out and not seen.starts:
         lines.append(

@@ -282,6 +282,10 @@ class MedDiffCLI(LightningCLI):
             return super().instantiate_trainer(**settings, **kwargs)
         except (TypeError, ValueError) as error:
             raise UsageError(f"trainer: {error}") from error
+        except RuntimeError as error:
+            if "SLURM" not in str(error):
+                raise
+            raise UsageError(f"trainer: {error}") from error  # tasks that do not fit the devices
 
     def after_instantiate_classes(self) -> None:
         """Stops where Lightning would start more processes of another command line."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from data_modules.errors import DataError
-from data_modules.listing.modalities import MODALITIES
+from data_modules.listing.scans import MODALITIES
 
 
 def check_modalities(source: str, target: str) -> None:

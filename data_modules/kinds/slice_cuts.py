@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from data_modules.listing.modalities import Scan
 from data_modules.listing.scan_names import stem_of
+from data_modules.listing.scans import Scan
 from data_modules.names import escaped
 from data_modules.reading.volumes import Plane, Spacing, axial_index
 

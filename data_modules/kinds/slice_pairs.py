@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from data_modules.kinds.slice_cuts import Cut, Key, SliceItem, Stack, items_of, whole_cut
 from data_modules.listing.items import Problem
-from data_modules.listing.modalities import Modality, Scan
+from data_modules.listing.scans import Modality, Scan
 
 _APART = "on different grids: registered when they are tested"
 

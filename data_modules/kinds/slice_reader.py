@@ -18,8 +18,7 @@ import numpy as np
 from data_modules.errors import CorruptImageError, DataError
 from data_modules.kinds.slice_cuts import Cut, SliceItem, Stack
 from data_modules.listing.items import Problem
-from data_modules.listing.modalities import Scan
-from data_modules.names import escaped
+from data_modules.listing.scans import Scan
 from data_modules.reading.io import read_bytes, read_image
 from data_modules.reading.memory import lacking_memory
 from data_modules.reading.nifti import files_of, read_volume, turned
@@ -80,7 +79,7 @@ class SliceReader:
         try:
             return self._read(cut)
         except DataError as error:
-            text = str(error).removeprefix(escaped(f"{self.root / cut.scan.path}: "))
+            text = str(error).removeprefix(f"{self.root / cut.scan.path}: ")
             kind: Literal["unreadable", "values"] = (
                 "unreadable" if isinstance(error, CorruptImageError) else "values"
             )

@@ -20,14 +20,8 @@ from data_modules.kinds.slice_volumes import WritesVolumes
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import raise_problems
 from data_modules.listing.items import Findings, Problem
-from data_modules.listing.modalities import (
-    MODALITIES,
-    Modality,
-    Scan,
-    ScanListing,
-    find_modalities,
-    list_scans,
-)
+from data_modules.listing.modalities import ScanListing, find_modalities, list_scans
+from data_modules.listing.scans import MODALITIES, Modality, Scan
 from data_modules.listing.splits import Split, assert_disjoint, leaks
 from data_modules.listing.subjects import (
     nothing_found,

@@ -63,7 +63,7 @@ class Exclusion:
     def covers(self, *candidates: str) -> bool:
         """Whether one of the names of a file (paths with or without suffix, stems) is listed."""
         hit = False
-        for name in {form for name in candidates for form in _forms(name)}:
+        for name in set().union(*map(_forms, candidates)):
             for number, whole in self._readings.get(name, ()):
                 self._used.setdefault(number, set()).add(whole)
                 hit = True
@@ -89,8 +89,8 @@ class Exclusion:
                 before = _COMMENT.split(line, maxsplit=1)[0]
                 raise DataError(
                     f"{_FIELD}: {self.file}: the line {line!r} is the name of a file, and "
-                    f"{before!r} with a comment is that of another. Write './{line}' for the first, "
-                    f"or {before!r} for the other, with the comment in a line of its own."
+                    f"{before!r} with a comment is that of another. Write './{line}' for the "
+                    f"first, or {before!r} for the other, with the comment in a line of its own."
                 )
         unused = [one_line(line) for n, line in enumerate(self._lines) if n not in self._used]
         if unused:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeAlias
 
 from data_modules.errors import DataError
 from data_modules.listing.exclusion import Exclusion
@@ -18,40 +17,13 @@ from data_modules.listing.scan_names import (
     stem_of,
     without_headers,
 )
+from data_modules.listing.scans import MODALITIES, Modality, Scan
 from data_modules.listing.walk import is_ending
-from data_modules.names import comparable, escaped, form_alone
-from data_modules.reading.grids import Grid
+from data_modules.names import comparable, form_alone
 from data_modules.reading.nifti import read_grid
 from data_modules.reading.pointers import unfetched_file
 
-Modality: TypeAlias = Literal["T1", "T2", "PD"]
-MODALITIES: tuple[Modality, ...] = ("T1", "T2", "PD")
-
 _LAST_SUFFIXES = frozenset(PurePosixPath("x" + suffix).suffix for suffix in SCAN_SUFFIXES)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One file of one modality.
-
-    Attributes:
-        path: Relative to the root, with forward slashes.
-        subject: Whose it is.
-        key: Equal for the files of one subject and slice in all modalities.
-        grid: Of a NIfTI file that can be read; None for png and npz.
-        problem: Why it cannot be used, as far as its header tells.
-    """
-
-    path: str
-    subject: str
-    key: str
-    grid: Grid | None = None
-    problem: str | None = None
-
-    @property
-    def flat(self) -> bool:
-        """Whether it is a single slice."""
-        return self.grid is None or self.grid.flat
 
 
 @dataclass(frozen=True)
@@ -194,7 +166,7 @@ def _scan(root: Path, file: str, inside: str, names: ScanNames) -> Scan:
         try:
             grid = read_grid(root / file)
         except DataError as error:
-            told = str(error).removeprefix(escaped(f"{root / file}: "))
+            told = str(error).removeprefix(f"{root / file}: ")
             problem = unfetched_file(root / file) or told
     flat = problem is None and (grid is None or grid.flat)
     return Scan(file, names.subject_of(inside, flat), names.key_of(inside, flat), grid, problem)

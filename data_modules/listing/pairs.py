@@ -42,9 +42,10 @@ def pair_folders(
     labelled = (root / masks).is_dir()
     kinds = {".npy"} if mask_type == ".npy" else IMAGE_SUFFIXES
     met, met_masks = Findings(), Findings()
-    image_of = by_key(find_files(root, images, met, ignore), images, "", met.problems)
-    found = find_files(root, masks, met_masks, ignore, kinds) if labelled else []
-    mask_of = by_key(found, masks, mask_suffix, met_masks.problems)
+    of_images = _without(find_files(root, images, met, ignore), masks, images)
+    of_masks = find_files(root, masks, met_masks, ignore, kinds) if labelled else []
+    image_of = by_key(of_images, images, "", met.problems)
+    mask_of = by_key(_without(of_masks, images, masks), masks, mask_suffix, met_masks.problems)
     return pair_by_key(
         image_of,
         {key: (MaskPart(file, label),) for key, file in mask_of.items()},
@@ -58,6 +59,14 @@ def pair_folders(
         met_masks=met_masks,
         missing="" if labelled else missing_folder(root / masks),
     )
+
+
+def _without(files: list[str], inner: str, outer: str) -> list[str]:
+    """Files of the folder `outer`, without those of `inner`, which may lie in it."""
+    inner_path, outer_path = Path(inner), Path(outer)
+    if inner_path == outer_path or not inner_path.is_relative_to(outer_path):
+        return files
+    return [file for file in files if not Path(file).is_relative_to(inner_path)]
 
 
 def pair_by_key(

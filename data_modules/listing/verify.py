@@ -17,7 +17,6 @@ import numpy as np
 from data_modules.errors import CorruptImageError, DataError
 from data_modules.listing.items import Item, Problem
 from data_modules.listing.records import FileRecord, Records, Role
-from data_modules.names import escaped
 from data_modules.reading.io import read_bytes, read_image, read_mask
 from data_modules.reading.options import AS_STORED, RULES, Reading
 from data_modules.reading.user_cache import cache_folder, keep
@@ -80,7 +79,7 @@ def verify(
                 found[file] = result
                 memory.put(file, role, stamps[file], result)
             else:
-                text = str(result).removeprefix(escaped(f"{root / file}: "))
+                text = str(result).removeprefix(f"{root / file}: ")
                 problems.append(Problem("unreadable", file, text))
     memory.save()
     return found, problems

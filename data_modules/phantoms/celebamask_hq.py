@@ -7,7 +7,7 @@ from PIL import Image
 
 from data_modules.phantoms.painters.face import paint
 from data_modules.phantoms.painters.face_canvas import Cover, Face
-from data_modules.sets.celebamask_hq import FOLDER, IMAGES, MASKS, PARTS
+from data_modules.sets.celebamask_hq import FOLDER, IMAGES, MAPPING, MASKS, PARTS
 
 _A_FOLDER = 2000  # images whose part files share one of the official folders
 _JPEG_QUALITY = 92
@@ -48,7 +48,10 @@ def part_of(face: Face, part: str) -> Cover:
 
 
 def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (128, 128)) -> list[Path]:
-    """Writes faces, and a file of half their size for each part that is to be seen.
+    """Writes faces, a file of half their size for each part that is to be seen, and the table.
+
+    By the table, which tells the official split, the last two of each ten faces are for validation
+    and for test.
 
     Args:
         root: Folder that gets `CelebAMask-HQ/`.
@@ -61,7 +64,10 @@ def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (128, 128)
     """
     images = root / FOLDER / IMAGES
     images.mkdir(parents=True, exist_ok=True)
-    files = []
+    files = [root / FOLDER / MAPPING]
+    rows = [f"{k:<8}{_number_in_celeba(k):<12}{k:06d}.jpg" for k in range(num)]
+    text = "\n".join(["idx     orig_idx    orig_file", *rows, ""])
+    files[0].write_text(text, encoding="utf-8")
     for k in range(num):
         face = paint(np.random.default_rng([seed, k]), *size)
         masks = root / FOLDER / MASKS / str(k // _A_FOLDER)
@@ -74,3 +80,8 @@ def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (128, 128)
                 files.append(masks / f"{k:05d}_{part}.png")
                 Image.fromarray(mask.astype(np.uint8) * 255).save(files[-1])
     return files
+
+
+def _number_in_celeba(k: int) -> int:
+    """Of each ten the last two are in the ranges of validation and of test."""
+    return 1_000 + k if k % 10 < 8 else 170_000 + 20_000 * (k % 10 - 8) + k // 10

@@ -15,7 +15,15 @@ _JPEG_QUALITY = 92
 _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
 
 
-def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)) -> list[Path]:
+def write(
+    root: Path,
+    *,
+    num: int,
+    seed: int,
+    size: tuple[int, int] = (160, 120),
+    loose: bool = False,
+    tabs: bool = False,
+) -> list[Path]:
     """Writes `HAM10000/`: two folders of images, one of masks, and the metadata.
 
     Of each three images the last two show one lesion: the second time it is turned upside down.
@@ -25,6 +33,9 @@ def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)
         num: Number of images.
         seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
+        loose: Whether images and masks lie in `HAM10000/` itself, as archives without a folder
+            unpack.
+        tabs: Whether the metadata are the table with tabs that Dataverse makes of them.
 
     Returns:
         The files.
@@ -32,9 +43,11 @@ def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)
     base = root / "HAM10000"
     images = [base / f"HAM10000_images_part_{part}" for part in (1, 2)]
     masks = base / "HAM10000_segmentations_lesion_tschandl"
+    if loose:
+        images, masks = [base, base], base
     for folder in (*images, masks):
         folder.mkdir(parents=True, exist_ok=True)
-    files = [base / "HAM10000_metadata.csv"]
+    files = [base / f"HAM10000_metadata.{'tab' if tabs else 'csv'}"]
     rows = []
     for k in range(num):
         name = f"ISIC_{_FIRST_ID + k}"
@@ -48,5 +61,5 @@ def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 120)
         Image.fromarray(mask).save(files[-1])
         rows.append((f"HAM_{_FIRST_ID + lesion}", name, "nv", "histo", "", "unknown", "unknown"))
     with files[0].open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([_COLUMNS, *rows])
+        csv.writer(file, delimiter="\t" if tabs else ",").writerows([_COLUMNS, *rows])
     return files

@@ -10,24 +10,32 @@ from data_modules.phantoms.painters.chest import paint
 _FIRST = 90_000_001  # above every real patient number of ChestX-ray14
 
 
-def write(root: Path, *, num: int, seed: int, size: tuple[int, int] = (160, 160)) -> list[Path]:
+def write(
+    root: Path,
+    *,
+    num: int,
+    seed: int,
+    size: tuple[int, int] = (160, 160),
+    folder: str = "NIH",
+) -> list[Path]:
     """Writes `NIH/images/90000001_000.png` with `NIH/masks/90000001_000_mask.png`.
 
     Every fifth image is a second one of the patient before it. Films are hazy, as those taken in
     bed are.
 
     Args:
-        root: Folder that gets `NIH/`.
+        root: Folder that gets the top-level folder.
         num: Number of images.
         seed: The same seed gives the same pictures; picture k does not depend on `num`.
         size: Width and height in pixels.
+        folder: `NIH`, or `XLSor_data/data/NIH` as the archive unpacks.
 
     Returns:
         The files.
     """
-    images, masks = root / "NIH/images", root / "NIH/masks"
-    for folder in (images, masks):
-        folder.mkdir(parents=True, exist_ok=True)
+    images, masks = root / folder / "images", root / folder / "masks"
+    for made in (images, masks):
+        made.mkdir(parents=True, exist_ok=True)
     files = []
     for k in range(num):
         again = int(k % 5 == 4)

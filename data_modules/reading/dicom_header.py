@@ -180,7 +180,7 @@ class Header:
         found = self.number(keyword)
         if found is None:
             if default is None:
-                raise ValueError(f"{label(keyword)} is missing; the image cannot be read without")
+                raise ValueError(f"{label(keyword)} is missing; add it, or leave the file out")
             return default
         if found % 1:
             raise ValueError(f"{label(keyword)} is {found:g}; expected a whole number")

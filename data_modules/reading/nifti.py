@@ -110,7 +110,7 @@ def read_volume(path: Path) -> npt.NDArray[np.float32]:
     """The voxels (right, anterior, superior) of a NIfTI file in its own grey values.
 
     Raises:
-        CorruptImageError: As `read_stored`.
+        CorruptImageError: If `read_stored` raises it.
     """
     voxels, header = read_stored(path)
     return turned(voxels, header.affine)
@@ -127,7 +127,7 @@ def read_grid(path: Path) -> Grid:
     """The grid of a NIfTI file, turned to RAS; reads its header alone.
 
     Raises:
-        CorruptImageError: As `read_header`.
+        CorruptImageError: If `read_header` raises it.
     """
     from nibabel.orientations import inv_ornt_aff
 

@@ -73,8 +73,9 @@ class SegmentationModule(StartsFrom, Segmenter, AdamWModule):
     @classmethod
     def filled(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments with what the preset has for them; the encoder is the architecture's."""
+        filled = super().filled(given)
         encoder = given["encoder"] or default_encoder(given["architecture"], given["preset"])
-        return super().filled(given) | {"encoder": encoder}
+        return filled | {"encoder": encoder}
 
     def networks(self) -> list[nn.Module]:
         """The segmenter."""

@@ -129,7 +129,7 @@ def test_a_run_that_was_told_to_stop_ends_with_figures_and_can_be_extended(
 ) -> None:
     """Lightning itself validates where training stops inside an epoch; that counts no more."""
     stop = 6 if hook == "on_train_batch_end" else 4
-    every = {"val_check_interval": 5, **BY_BATCHES}
+    every: dict[str, Any] = {"val_check_interval": 5, **BY_BATCHES}
     _, validated = fit(tmp_path / "whole", figures, **every)
     _, first = fit(tmp_path / "part", figures, StopsAt(stop, hook), **every)
     assert first == [step for step in validated if step < stop] + [stop]
@@ -274,7 +274,7 @@ def test_two_processes_end_alike(tmp_path: Path) -> None:
             assert best.step == 3
 
     strategy = DDPStrategy(start_method="fork", process_group_backend="gloo")
-    given = {"devices": 2, "strategy": strategy}
+    given: dict[str, Any] = {"devices": 2, "strategy": strategy}
     fit(tmp_path, FALLING, End(), max_steps=3, **given)  # an epoch has 2 batches a process
     assert names(tmp_path) == ["best.ckpt", "best_scheduled.ckpt", "last.ckpt"]
     assert read(tmp_path / "checkpoints/best.ckpt")["global_step"] == 3

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,34 @@ def test_names_are_those_of_the_source_files(tmp_path: Path) -> None:
         "d_mask.png",
     ]
     assert lines[1]["source"] == "images/b b.png"
+
+
+def test_names_of_any_kind_become_safe_ones(tmp_path: Path) -> None:
+    long = "x" * 240
+    decomposed = unicodedata.normalize("NFD", "läsion")
+    paths = [
+        r"i/caf\xe9.png",
+        f"i/{decomposed}.png",
+        f"i/{long}1.png",
+        f"i/{long}2.png",
+        "i/a\tb=%.png",
+    ]
+
+    class Named(ToyDataModule):
+        def item_path(self, split: str, index: int) -> str:
+            return paths[index]
+
+    lines = predict(tmp_path, data=Named())
+    assert [line["source"] for line in lines] == paths
+    names = [line["files"][1] for line in lines]
+    assert names[:2] + names[4:] == [
+        "caf_xe9_mask.png",
+        unicodedata.normalize("NFC", "läsion_mask.png"),
+        "a_b___mask.png",
+    ]
+    assert len(set(names)) == 5
+    assert all(len(name.encode()) < 200 for name in names)
+    assert all((tmp_path / "predictions" / name).is_file() for name in names)
 
 
 def test_manifest_names_the_weights(tmp_path: Path) -> None:

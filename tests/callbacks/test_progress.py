@@ -113,9 +113,14 @@ def test_the_loss_is_that_of_the_step_and_fetched_for_a_line_alone(
         def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *a: Any) -> None:
             self.losses.append(outputs["loss"].item())
 
-    fetched: list[int] = []
+    fetched: list[Tensor] = []
     real = Tensor.__float__
-    monkeypatch.setattr(Tensor, "__float__", lambda self: fetched.append(1) or real(self))
+
+    def fetch(tensor: Tensor) -> float:
+        fetched.append(tensor)
+        return real(tensor)
+
+    monkeypatch.setattr(Tensor, "__float__", fetch)
     keeps = Keeps()
     fit(tmp_path, clock, keeps, max_steps=12)
     shown = [

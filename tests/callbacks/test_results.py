@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from callbacks.results import class_ids, mask_pixels, take_logits
+from callbacks.results import class_ids, classes_of, mask_pixels, take_logits
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,16 @@ def test_what_are_no_class_ids_is_refused(mask: Tensor, classes: int | None, mes
 
 
 def test_booleans_are_two_classes() -> None:
-    ids = class_ids(torch.tensor([[True, False]]), 2, "")
-    assert mask_pixels(ids, 2).tolist() == [[255, 0]]
+    mask = torch.tensor([[True, False]])
+    assert classes_of({"mask": mask[None]}, None, None) == 2
+    assert mask_pixels(class_ids(mask, 2, ""), 2).tolist() == [[255, 0]]
+
+
+def test_classes_are_those_of_the_logits_else_of_the_module() -> None:
+    values = {"mask": torch.zeros(1, 4, 4, dtype=torch.int64)}
+    assert classes_of(values, torch.zeros(1, 7, 4, 4), 2) == 7
+    assert classes_of(values, None, 3) == 3
+    assert classes_of(values, None, None) is None
 
 
 @pytest.mark.parametrize(

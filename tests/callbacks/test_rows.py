@@ -19,7 +19,7 @@ from tests.callbacks.toys import ToyModule, TwoSteps, loader, trainer_in
 class Falling(ToyModule):
     """Its rate is 0.1 in the first step, and a tenth less of that in each step after it."""
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> OptimizerLRScheduler:  # type: ignore[override]
         # A rate that is a tensor is changed in its place.
         optimizer = Adam(self.net.parameters(), lr=torch.tensor(0.1), capturable=False)
         schedule = LambdaLR(optimizer, lambda step: 1 - step / 10)
@@ -102,12 +102,15 @@ def weight() -> nn.Parameter:
     return nn.Parameter(torch.zeros(1))
 
 
+def group(name: str) -> dict[str, Any]:
+    return {"params": [weight()], "name": name}
+
+
 def test_every_optimiser_and_group_has_a_name() -> None:
     one = SGD([weight()], lr=0.1)
-    two = SGD([{"params": [weight()]}, {"params": [weight()], "lr": 0.3}], lr=0.2)
-    named = SGD([{"params": [weight()], "name": "a"}, {"params": [weight()], "name": "b"}], lr=0.4)
-    # torch lets several groups have one name.
-    alike = SGD([{"params": [weight()], "name": "a"}, {"params": [weight()], "name": "a"}], lr=0.5)
+    two = SGD([group(""), group("") | {"lr": 0.3}], lr=0.2)
+    named = SGD([group("a"), group("b")], lr=0.4)
+    alike = SGD([group("a"), group("a")], lr=0.5)  # torch lets several groups have one name
     assert learning_rates([one]) == {"lr": 0.1}
     assert learning_rates([two]) == {"lr/pg1": 0.2, "lr/pg2": 0.3}
     assert learning_rates([named]) == {"lr/a": 0.4, "lr/b": 0.4}

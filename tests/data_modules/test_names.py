@@ -4,7 +4,6 @@ import unicodedata
 
 import pytest
 
-from data_modules.errors import CorruptImageError, DataError
 from data_modules.names import comparable, escaped, form_alone, one_line
 
 
@@ -37,8 +36,3 @@ def test_forms_of_one_name_are_equal_and_told_apart() -> None:
     assert "decomposed (NFD), the other composed (NFC)" in text
     assert form_alone(f"a/{composed}.png", f"a/{composed}.jpg") is None
     assert form_alone("a/x.png", "a/y.png") is None
-
-
-def test_errors_can_be_printed_anywhere() -> None:
-    for error in (DataError("caf\udce9: bad"), CorruptImageError("caf\udce9", "bad")):
-        assert str(error) == r"caf\xe9: bad"

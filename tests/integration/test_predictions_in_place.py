@@ -95,7 +95,7 @@ def test_masks_lie_on_what_they_are_of(tmp_path: Path, border: int, orientation:
         image_size=32,
         batch_size=4,
         num_workers=0,
-        orientation=orientation,  # type: ignore[arg-type]
+        orientation=orientation,
     )
     folder, lines = predicted(tmp_path, data)
     for line, expected, (height, width) in zip(lines, truth, SIZES, strict=True):

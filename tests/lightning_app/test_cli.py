@@ -127,3 +127,14 @@ def test_several_processes_are_not_started_from_python(
 ) -> None:
     assert toy("fit", "--trainer.devices", "2", "--trainer.strategy", "ddp") == 2
     assert "python -m lightning_app" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "predict"])
+def test_a_name_that_no_config_can_hold_is_one_error(
+    subcommand: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = os.fsdecode(b"data/caf\xe9")
+    assert main([subcommand, "--data.init_args.root", root]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(r"error: data/caf\xe9: the name is no UTF-8")
+    assert "ln -s" in told

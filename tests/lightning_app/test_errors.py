@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from callbacks import NonFiniteLossError
-from data_modules.errors import CorruptImageError
+from data_modules.errors import CorruptImageError, DataError
 from lightning_app.cli import main
 from lightning_app.errors import MAX_LINES, describe, did_you_mean
 from tests.lightning_app.conftest import Command
@@ -149,3 +149,9 @@ def test_a_long_error_is_cut() -> None:
 def test_only_a_near_name_is_offered() -> None:
     assert did_you_mean("Samples", ["samples", "ema"]) == "; did you mean 'samples'?"
     assert did_you_mean("xyz", ["samples", "ema"]) == ""
+
+
+def test_names_that_are_no_utf_8_are_escaped() -> None:
+    told = describe(CorruptImageError("data/caf\udce9.png", "is torn"))
+    assert told == r"error: data/caf\xe9.png: is torn"
+    assert describe(DataError("läsion.png: is torn")) == "error: läsion.png: is torn"

@@ -8,7 +8,7 @@ import yaml
 
 import callbacks
 from lightning_app.cli import main
-from lightning_app.training import STANDING
+from lightning_app.standing import STANDING
 from tests.lightning_app.conftest import Command
 from tests.lightning_app.test_loggers import rows
 from tests.lightning_app.toys import ARGS, HERE

@@ -158,3 +158,10 @@ def test_borders_are_cut_where_asked(tmp_path: Path) -> None:
         mask = next(iter(data.train_dataloader()))["mask"]
         columns = mask.amax(dim=(0, 1)).nonzero()
         assert widest * 0.6 < columns.max() < widest
+        assert "original_box" not in next(iter(data.train_dataloader()))
+        data = module(tmp_path, image_size=32, crop_borders=crop, predict_split="all")
+        data.setup("predict")
+        batch = next(iter(data.predict_dataloader()))
+        assert batch["original_size"].tolist() == [[32, 64]] * 2
+        assert batch["original_box"][:, 3].tolist() == [32 if crop else 64] * 2
+        assert batch["network_box"].tolist() == [[0, 0, 32, 32]] * 2

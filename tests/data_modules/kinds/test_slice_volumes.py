@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_modules.kinds.slice_volumes import WritesVolumes, volume_of
-from data_modules.reading.nifti import read_grid
-from data_modules.reading.volumes import axial_plane, read_volume
+from data_modules.reading.nifti import read_grid, read_volume
+from data_modules.reading.volumes import axial_plane
 
 SHAPE = (5, 6, 7)
 KINDS: dict[str, Any] = {
@@ -63,9 +63,11 @@ def test_all_planes_come_back_where_they_were(axes: str, end: str, tmp_path: Pat
     """Whatever its axes, the file comes back voxel by voxel, on the same grid."""
     source = stored_volume(tmp_path / f"brain{end}", axes)
     grid, volume = read_grid(source), read_volume(source)
-    planes = {k: axial_plane(volume, grid, k)[0] for k in range(grid.shape[2])}
+    planes: dict[int | None, np.ndarray] = {
+        k: axial_plane(volume, grid, k)[0] for k in range(grid.shape[2])
+    }
     own: Any = nibabel.load(source)
-    made = written(source, dict(planes), tmp_path)
+    made = written(source, planes, tmp_path)
     assert nibabel.aff2axcodes(made.affine) == tuple(axes)
     np.testing.assert_array_equal(made.get_fdata(), own.get_fdata())
     np.testing.assert_array_equal(made.affine, own.affine)

@@ -146,3 +146,78 @@ def test_wrong_folder_and_arguments_are_explained(tmp_path: Path) -> None:
         module(tmp_path, num_classes=2)
     with pytest.raises(DataError, match="hflip would give left eyes"):
         module(tmp_path, augment=["hflip"])
+
+
+FACE = {"skin": region(slice(1, 7), slice(1, 7)), "nose": region(slice(3, 5), slice(3, 5))}
+
+
+def mapping(root: Path, rows: Mapping[int, int]) -> None:
+    """The official table: numbers here and in CelebA, and the file there, in columns."""
+    lines = [f"{here:<8}{there:<12}{there + 1:06d}.jpg" for here, there in rows.items()]
+    text = "\n".join(["idx     orig_idx    orig_file", *lines, ""])
+    (root / "CelebAMask-HQ/CelebA-HQ-to-CelebA-mapping.txt").write_text(text)
+
+
+def test_the_official_split_follows_the_numbers_in_celeba(tmp_path: Path) -> None:
+    places = {0: 162770, 1: 162771, 2: 182637, 3: 182638, 4: 7, 5: 202598}
+    for number in places:
+        put(tmp_path, number, "0", FACE)
+    mapping(tmp_path, places)
+    data = module(tmp_path, official_split=True, val_fraction=0.5, split_seed=3)
+    data.setup("fit")
+    numbers = {split: [int(Path(p).stem) for p in v] for split, v in data.split_table().items()}
+    assert numbers == {"train": [0, 4], "val": [1, 2], "test": [3, 5]}
+    assert check("celebamask_hq", tmp_path, official_split=True) == []
+    plain = module(tmp_path, val_fraction=0.0)
+    plain.setup("fit")
+    assert len(plain.split_table()["train"]) == 6
+
+
+def test_the_official_split_needs_its_table(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path, number, "0", FACE)
+    with pytest.raises(DataError, match=r"official_split: .*mapping\.txt cannot be read"):
+        module(tmp_path, official_split=True).setup("fit")
+    mapping(tmp_path, {0: 1, 1: 170000})
+    for stage in ("fit", "test"):
+        with pytest.raises(DataError, match=r"2\.jpg: is not in CelebA-HQ-to-CelebA-mapping\.txt"):
+            module(tmp_path, official_split=True).setup(stage)
+    mapping(tmp_path, {})
+    with (tmp_path / "CelebAMask-HQ/CelebA-HQ-to-CelebA-mapping.txt").open("a") as file:
+        file.write("0 none 000001.jpg\n")
+    with pytest.raises(DataError, match=r"is no table with the numbers"):
+        module(tmp_path, official_split=True).setup("fit")
+
+
+def test_the_folder_of_masks_under_the_name_of_the_scripts(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path, number, "0", FACE)
+    before = masks_of(tmp_path)
+    (tmp_path / MASKS).rename(tmp_path / "CelebAMask-HQ/CelebAMaskHQ-mask-anno")
+    after = masks_of(tmp_path)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[path], after[path]) for path in before)
+    # Half of them under each name, as two unpackings leave it.
+    (tmp_path / MASKS / "1").mkdir(parents=True)
+    half = tmp_path / "CelebAMask-HQ/CelebAMaskHQ-mask-anno/0/00001_skin.png"
+    half.rename(tmp_path / MASKS / "1/00001_skin.png")
+    parted = masks_of(tmp_path)
+    assert all(torch.equal(before[path], parted[path]) for path in before)
+
+
+def test_images_of_other_names_are_told(tmp_path: Path) -> None:
+    put(tmp_path, 1, "0", FACE)
+    (tmp_path / IMAGES / "face.jpg").write_bytes((tmp_path / IMAGES / "1.jpg").read_bytes())
+    (problem,) = [p for p in check("celebamask_hq", tmp_path) if p.kind == "unpaired"]
+    assert str(problem) == f"{IMAGES}/face.jpg: is no face: expected NUMBER.jpg"
+
+
+def test_a_phantom_has_the_official_split(tmp_path: Path) -> None:
+    write(tmp_path, num=10, seed=0, size=(32, 32))
+    data = module(tmp_path, official_split=True)
+    data.setup("fit")
+    assert {split: len(paths) for split, paths in data.split_table().items()} == {
+        "train": 8,
+        "val": 1,
+        "test": 1,
+    }

@@ -29,6 +29,15 @@ def lesion_of(metadata: Path) -> dict[str, str]:
         return {row["image_id"]: row["lesion_id"] for row in csv.DictReader(file)}
 
 
+def rows_of(metadata: Path) -> list[list[str]]:
+    with metadata.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def groups(root: Path) -> dict[str, str]:
+    return {item.image: item.group for item in module(root).list_files().pool.items}
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     write(tmp_path, num=12, seed=0, size=(32, 24))
@@ -65,11 +74,18 @@ def test_metadata_without_its_ending_are_found(root: Path) -> None:
         (None, f"{METADATA}: missing: it tells which images show one lesion"),
         ("lesion,image_id\nHAM_1,ISIC_9800000\n", f"{METADATA}: has no column lesion_id"),
         (
-            "lesion_id\timage_id\nHAM_1\tISIC_9800000\n",
-            "expected lesion_id and image_id, with commas",
+            "lesion_id;image_id\nHAM_1;ISIC_9800000\n",
+            "expected lesion_id and image_id, with commas or tabs between",
         ),
         ("lesion_id,image_id\nHAM_1,\xff\n", f"{METADATA}: cannot be read as a table"),
-        ("lesion_id,image_id\nHAM_1,ISIC_9800000\n", "ISIC_9800001.jpg: is not in HAM10000_meta"),
+        (
+            "lesion_id,image_id\nHAM_1,ISIC_9800000\n",
+            "ISIC_9800001.jpg: has no lesion in HAM10000_meta",
+        ),
+        (
+            "lesion_id,image_id\nHAM_1,ISIC_9800000\n,ISIC_9800001\n",
+            "ISIC_9800001.jpg: has no lesion",
+        ),
     ],
 )
 def test_metadata_that_do_not_tell_lesions(root: Path, content: str | None, message: str) -> None:
@@ -81,6 +97,65 @@ def test_metadata_that_do_not_tell_lesions(root: Path, content: str | None, mess
         table(root)
     assert message in str(error.value)
     assert HAM10000DataModule.present(root)
+
+
+@pytest.mark.parametrize("ending", [".tab", ""])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_the_table_of_dataverse_has_tabs(root: Path, ending: str, quote: str) -> None:
+    official = root / METADATA
+    before = groups(root)
+    cells = [[f"{quote}{cell}{quote}" for cell in row] for row in rows_of(official)]
+    official.unlink()
+    text = "\r\n".join("\t".join(row) for row in cells)
+    (root / f"HAM10000/HAM10000_metadata{ending}").write_text(text)
+    assert groups(root) == before
+    assert len(set(before.values())) == 8
+
+
+def test_two_tables_that_disagree_are_told(root: Path) -> None:
+    rows = rows_of(root / METADATA)
+    other = root / "HAM10000/HAM10000_metadata.tab"
+    other.write_text("\n".join("\t".join(row) for row in rows))
+    assert check("ham10000", root) == []
+    rows[1][0] = "HAM_7"
+    other.write_text("\n".join("\t".join(row) for row in rows))
+    (problem,) = check("ham10000", root)
+    assert "HAM10000_metadata.tab: tells other lesions than HAM10000_metadata.csv" in str(problem)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("masks_too", [True, False])
+def test_archives_that_unpack_without_a_folder(root: Path, inside: bool, masks_too: bool) -> None:
+    before = {Path(image).name: group for image, group in groups(root).items()}
+    base = root / "HAM10000"
+    for folder in sorted(base.glob("HAM10000_*/")):
+        if masks_too or "images" in folder.name:
+            for file in folder.iterdir():
+                file.rename(base / file.name)
+            folder.rmdir()
+    (base / "README.png").write_bytes(b"no image of the set")
+    top = root if inside else base
+    after = groups(top)
+    assert {Path(image).name: group for image, group in after.items()} == before
+    assert check("ham10000", top) == []
+    assert HAM10000DataModule.present(top)
+    copy = base / "HAM10000_images_part_1" / "ISIC_9800000.jpg"
+    copy.parent.mkdir()
+    copy.write_bytes((base / copy.name).read_bytes())
+    assert "has the same name as" in " ".join(map(str, check("ham10000", top)))
+
+
+def test_a_phantom_of_the_other_layouts_is_the_same_set(root: Path, tmp_path: Path) -> None:
+    write(tmp_path / "other", num=12, seed=0, size=(32, 24), loose=True, tabs=True)
+    before = {Path(image).name: group for image, group in groups(root).items()}
+    after = groups(tmp_path / "other")
+    assert {Path(image).name: group for image, group in after.items()} == before
+    assert check("ham10000", tmp_path / "other") == []
+
+
+def test_loose_images_of_another_set_are_none_of_this_one(tmp_path: Path) -> None:
+    (tmp_path / "ISIC_0000001.jpg").write_bytes(b"x")
+    assert not HAM10000DataModule.present(tmp_path)
 
 
 def test_what_is_missing_is_named(root: Path, tmp_path: Path) -> None:

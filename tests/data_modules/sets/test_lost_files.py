@@ -58,7 +58,8 @@ def root(phantoms: Path, name: str, tmp_path: Path) -> Path:
 def test_a_set_on_another_disk_is_the_same_set(name: str, root: Path, tmp_path: Path) -> None:
     before = listed(name, root)
     clean = checked(name, root)[0]
-    for number, folder in enumerate(sorted({str(Path(f).parent) for f in sum(before, [])})):
+    folders = {str(Path(file).parent) for side in before for file in side}
+    for number, folder in enumerate(sorted(folders)):
         if (root / folder).is_symlink() or not (root / folder).is_dir():
             continue
         far = tmp_path / f"disk{number}"
@@ -136,8 +137,8 @@ def test_files_of_other_endings_are_counted(
 
 
 def test_a_set_without_images_is_a_problem(name: str, root: Path) -> None:
-    files = sum(listed(name, root), []) + [str(f) for f in root.rglob("*-T2.nii.gz")]
-    for path in files:
+    images, masks = listed(name, root)
+    for path in [*images, *masks, *map(str, root.rglob("*-T2.nii.gz"))]:
         (root / path).unlink(missing_ok=True)
     found, _ = checked(name, root)
     assert found

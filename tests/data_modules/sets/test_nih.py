@@ -72,9 +72,19 @@ def test_images_larger_than_their_masks_are_taken(tmp_path: Path) -> None:
     assert check("nih", tmp_path) == []
 
 
+@pytest.mark.parametrize("above", ["XLSor_data/data", "data", "."])
+def test_the_archive_is_found_from_above(tmp_path: Path, above: str) -> None:
+    root = tmp_path / "root"
+    write(root, num=3, seed=0, size=(16, 16), folder=f"{above}/NIH")
+    assert NIHDataModule.present(root)
+    images = [Path(item.image) for item in module(root).list_files().pool.items]
+    assert [path.parent for path in images] == [Path(above) / "NIH/images"] * 3
+    assert check("nih", root) == []
+
+
 def test_the_wrong_folder_and_missing_masks_are_explained(tmp_path: Path) -> None:
     write(tmp_path, num=2, seed=0, size=(16, 16))
-    with pytest.raises(DataError, match=r"expected NIH/images/ or data/NIH/images/ in it: give"):
+    with pytest.raises(DataError, match=r"expected NIH/images/ or .* in it: give"):
         module(tmp_path / "NIH").setup("fit")
     (tmp_path / "NIH/masks/90000001_000_mask.png").unlink()
     with pytest.raises(DataError, match=r"without its mask NIH/masks/90000001_000_mask\.png"):

@@ -118,7 +118,9 @@ def test_a_launcher_that_is_told_to_stop_leaves_a_run_that_goes_on(folder: Path)
     assert json.loads((run / "run.json").read_text())["last_step"] == step + 2
     assert records.read("far-pretrained-tuned-seed0")["state"] == "done"
     with (folder / "out/table.csv").open(newline="") as file:
-        assert [row["status"] for row in csv.DictReader(file)] == ["ok"]
+        (status,) = [row["status"] for row in csv.DictReader(file)]
+    # The toy's data do not say which items they are.
+    assert status == "ok: whether the weights had seen the test images is not known"
 
 
 def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

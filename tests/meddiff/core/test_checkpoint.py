@@ -1,5 +1,6 @@
 """Checkpoints are read safely, and errors name the file."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from meddiff import HybridDiffusionModule
 from meddiff.core.checkpoint import (
     CheckpointError,
     check_identity,
+    check_written_by,
     find_checkpoint,
     identity_of,
     public_name,
@@ -68,6 +70,40 @@ def test_checkpoints_of_others_are_named(tmp_path: Path) -> None:
     torch.save({"meddiff": {"class_path": "os.system", "version": "1"}}, tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match=r"os\.system is not a module of this meddiff"):
         meddiff.load(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("place", ["meddiff.hybrid.module", "meddiff.hybrid"])
+def test_a_checkpoint_of_an_earlier_place_of_a_class_says_so(place: str, tmp_path: Path) -> None:
+    class_path = f"{place}.HybridDiffusionModule"
+    old = {"meddiff": {"class_path": class_path, "version": "0.0.9"}, "state_dict": {}}
+    torch.save(old, tmp_path / "old.ckpt")
+    said = rf"earlier meddiff \(0\.0\.9\), which had this class as {class_path}"
+    with pytest.raises(CheckpointError, match=said):
+        check_identity(old, HybridDiffusionModule, "run")
+    with pytest.raises(CheckpointError, match=said):
+        check_written_by(old, ["meddiff.HybridDiffusionModule"], "run")
+    with pytest.raises(CheckpointError, match=said):
+        meddiff.load(tmp_path / "old.ckpt")
+
+
+def test_classes_of_one_name_are_told_apart_by_their_modules() -> None:
+    other = {"meddiff": {"class_path": "mine.HybridDiffusionModule", "version": "1"}}
+    names = "mine.HybridDiffusionModule.*meddiff.HybridDiffusionModule"
+    with pytest.raises(CheckpointError, match=names):
+        check_identity(other, HybridDiffusionModule, "run")
+    with pytest.raises(CheckpointError, match=names):
+        check_written_by(other, ["meddiff.HybridDiffusionModule"], "run")
+
+
+def test_the_run_of_a_test_holds_no_checkpoint_and_says_of_which_it_is(tmp_path: Path) -> None:
+    record = {"subcommand": "test", "checkpoint": "runs/m/1/checkpoints/best.ckpt"}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=r"run of test on runs/m/1/checkpoints/best\.ckpt"):
+        find_checkpoint(tmp_path)
+    for text in ("{", "[]", json.dumps({"subcommand": "fit"})):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(CheckpointError, match="the run directory of a fit"):
+            find_checkpoint(tmp_path)
 
 
 def test_an_argument_of_another_version_is_named(tmp_path: Path) -> None:
