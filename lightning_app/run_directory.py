@@ -95,3 +95,9 @@ def next_config_file(directory: Path) -> Path:
     """Where the config of one more launch goes."""
     number = len(config_files_of(directory)) + 1
     return directory / ("config.yaml" if number == 1 else f"config.{number}.yaml")
+
+
+def from_here(path: Path) -> str:
+    """A path as it is written in the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -23,7 +23,7 @@ from lightning_app.measured import check_measured
 from lightning_app.process import RUN_DIR_VARIABLE, Launch
 from lightning_app.record import facts, now, read_record, write_record
 from lightning_app.resolved import optimizer_values, trainer_values
-from lightning_app.run_directory import make_run_directory, next_config_file
+from lightning_app.run_directory import from_here, make_run_directory, next_config_file
 
 
 class Session:
@@ -251,9 +251,3 @@ def _finish_wandb(trainer: Trainer | None) -> None:
     for logger in trainer.loggers if trainer is not None else []:
         if isinstance(logger, WandbLogger) and logger._experiment is not None:
             logger.experiment.finish()
-
-
-def from_here(path: Path) -> str:
-    """A path as it is written in the working directory."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -39,8 +39,8 @@ from lightning_app.quiet import quiet
 from lightning_app.resolved import as_used
 from lightning_app.restore import GivenLearningRate, check_network, remembered_config
 from lightning_app.resume import Limits, last_checkpoint, run_to_resume
-from lightning_app.run_directory import config_name
-from lightning_app.session import Session, SessionCallback, from_here
+from lightning_app.run_directory import config_name, from_here
+from lightning_app.session import Session, SessionCallback
 from lightning_app.split_keeper import SplitKeeper
 from lightning_app.standing import STANDING, users_callbacks, without_arguments
 from lightning_app.trainer_settings import as_list, fitted_settings

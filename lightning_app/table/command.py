@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_app.errors import UsageError
+from lightning_app.run_directory import from_here
 from lightning_app.tools import ToolParser
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run(args: list[str]) -> int:
     write_report(plan)
     code = launch(args, jobs, since) if jobs else 0
     write_report(plan)
-    print(f"table: {_relative(plan.asked.out / 'table.md')} (and table.csv, table.json)")
+    print(f"table: {from_here(plan.asked.out / 'table.md')} (and table.csv, table.json)")
     return code
 
 
@@ -162,7 +163,7 @@ def _tell(plan: Plan, records: Records, again: list[str], jobs: int) -> None:
     print(
         f"table {plan.table.name}: {len(plan.jobs)} jobs, {len(done)} of them done"
         f"{f' ({taken} taken from other folders)' if taken else ''}, on {jobs} workers; "
-        f"columns {', '.join(plan.columns)}; everything goes to {_relative(plan.asked.out)}"
+        f"columns {', '.join(plan.columns)}; everything goes to {from_here(plan.asked.out)}"
     )
     if again:
         print(f"fitted again, as others need them and only records are here: {', '.join(again)}")
@@ -173,7 +174,3 @@ def _tell(plan: Plan, records: Records, again: list[str], jobs: int) -> None:
     if any(job.settings[LACKING] and not records.is_done(job.name) for job in plan.jobs.values()):
         print("no ImageNet weights here: rows start from random ones instead (docs/tables.md)")
     sys.stdout.flush()
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
