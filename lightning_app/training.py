@@ -19,7 +19,13 @@ import meddiff  # noqa: F401  (likewise)
 from callbacks import AtomicCheckpointIO
 from lightning_app.behind import find_start
 from lightning_app.closing import tell_end
-from lightning_app.config_files import LINKED, check_links, check_sections, read_given
+from lightning_app.config_files import (
+    LINKED,
+    check_links,
+    check_sections,
+    check_values,
+    read_given,
+)
 from lightning_app.errors import UsageError
 from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
@@ -34,6 +40,7 @@ from lightning_app.parser import (
     in_few_words,
     known_keys,
 )
+from lightning_app.preparation import Preparation
 from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
 from lightning_app.resolved import as_used
@@ -42,7 +49,7 @@ from lightning_app.resume import Limits, last_checkpoint, run_to_resume
 from lightning_app.run_directory import config_name, from_here
 from lightning_app.session import Session, SessionCallback
 from lightning_app.split_keeper import SplitKeeper
-from lightning_app.standing import STANDING, users_callbacks, without_arguments
+from lightning_app.standing import STANDING, sections_of_classes, users_callbacks, without_arguments
 from lightning_app.trainer_settings import as_list, fitted_settings
 from meddiff.core.checkpoint import check_identity, read_checkpoint
 
@@ -57,9 +64,9 @@ def run(args: list[str], *, in_process: bool = False) -> int:
     Returns:
         The exit status.
     """
-    with left_as_found(), quiet(), ExitStack() as stack:
+    with left_as_found(), quiet(), ExitStack() as stack, Preparation(args[0]) as preparation:
         append_working_directory()
-        MedDiffCLI(args, stack, in_process=in_process)
+        MedDiffCLI(args, stack, preparation, in_process=in_process)
     return 0
 
 
@@ -69,11 +76,20 @@ class MedDiffCLI(LightningCLI):
     Args:
         args: The subcommand and what follows it.
         stack: Where the launch is entered, so that its end is recorded however it ends.
+        preparation: What is around all until the Trainer begins.
         in_process: Whether Python called, so that the command line is another one.
     """
 
-    def __init__(self, args: list[str], stack: ExitStack, *, in_process: bool = False) -> None:
+    def __init__(
+        self,
+        args: list[str],
+        stack: ExitStack,
+        preparation: Preparation,
+        *,
+        in_process: bool = False,
+    ) -> None:
         self._stack = stack
+        self._preparation = preparation
         self._in_process = in_process
         self._launch = this_launch()
         self._args = args
@@ -134,9 +150,12 @@ class MedDiffCLI(LightningCLI):
         """Parses; a run directory given without a config brings its own."""
         given = with_run_config(read_given(list(args)))
         self._given, subcommand = given, given.args[0]
+        self._preparation.given = lambda: ((key, value) for key, _, value in given.values())
         subparser = self._subcommand_parsers[subcommand]
+        check_values(given, known_keys(subparser))
         self._parse(given.args)
         config = self.config[subcommand]
+        self._preparation.sections = sections_of_classes(config)
         check_links(given, config)
         check_sections(
             given,
@@ -296,6 +315,7 @@ class MedDiffCLI(LightningCLI):
                 raise UsageError(
                     "several devices: start the run with `python -m lightning_app`, not from Python"
                 )
+        self._preparation.over()
 
     def after_fit(self) -> None:
         """Tells how a fit ended, and what to do with it."""
