@@ -96,7 +96,10 @@ def read_given(args: list[str]) -> Given:
             path = find_config(arg if awaited else value)
             given.files.append(path)
             given.contents.append(read_yaml(path))
-            given.args.append(str(path) if awaited else f"{option}={path}")
+            if awaited:
+                given.args.pop()
+            if given.contents[-1]:  # the parser refuses one that holds nothing
+                given.args.append(f"--config={path}")
             awaited = False
         else:
             awaited = arg in ("--config", "-c")

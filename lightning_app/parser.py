@@ -7,15 +7,34 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import get_loader, set_loader
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_app.config_files import LINKED, Given
 from lightning_app.errors import UsageError, did_you_mean
 from lightning_app.resolved import annotated, used_for_nulls
+from lightning_app.yaml_text import check_size
 from meddiff.core.checkpoint import init_arguments
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+
+
+_load_yaml = get_loader("yaml")
+
+
+def _load_bounded(text: str) -> Any:
+    """Reads YAML as the parser does, where it is of a size that a config can have.
+
+    Also what the parser itself opens comes here, as the file of `--trainer FILE.yaml`.
+    """
+    check_size(text, "YAML")
+    loaded = _load_yaml(text)
+    # A file with one key and no value would be taken for a word, as on the command line.
+    return yaml.safe_load(text) if loaded == text and "\n" in text else loaded
+
+
+set_loader("yaml", _load_bounded, (yaml.YAMLError,))
 
 
 class MedDiffParser(LightningArgumentParser):

@@ -12,7 +12,7 @@ LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Bytes that Linux takes."""
 
 _OTHER_KEYS = re.compile(r"^(?:resume|cache)$|_from$")
-_FOLDER_KEYS = re.compile(r"(?:^|_)root$")
+_FOLDER_KEYS = re.compile(r"(?:^|[._])root$")
 
 
 def is_path(key: str) -> bool:
