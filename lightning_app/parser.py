@@ -164,6 +164,13 @@ def in_few_words(message: str, given: Given, keys: Iterable[str]) -> str:
 
 def _unknown_class(name: str, given: Given) -> str:
     section = next((part for part in BASES if chosen_class(given, part) == name), "class_path")
+    other = next((where for _, where, value in given.values() if value == name), None)
+    if (
+        section == "class_path"
+        and other is not None
+        and other.lstrip("-").split(".")[0] not in BASES
+    ):
+        return f"{other}: no class {name!r}; give its full path, e.g. my_package.MyClass"
     names = [
         kind
         for part, base in BASES.items()

@@ -1,4 +1,4 @@
-"""Paths that somebody gives: what no file or folder can be is told before anything is looked for."""
+"""Paths that somebody gives: what no file or folder can be is told before it is looked for."""
 
 import errno
 import os
@@ -33,9 +33,9 @@ def check_path(name: str, path: str, *, folder: bool = False) -> None:
         UsageError: If it cannot be: says why.
     """
     problem = _problem(path)
-    if problem is None and folder and os.path.exists(expand(path)):
-        if not os.path.isdir(expand(path)):
-            problem = "is a file; give a folder"
+    there = Path(expand(path)) if problem is None else None
+    if folder and there is not None and there.exists() and not there.is_dir():
+        problem = "is a file; give a folder"
     if problem is not None:
         shown = path if len(path) <= 60 else f"{path[:50]}... ({len(path)} letters)"
         raise UsageError(f"{name} {shown}: {problem}".replace("\0", "\\0"))

@@ -49,7 +49,7 @@ def check_file(content: Mapping[str, Any], file: Path, keys: Iterable[str]) -> N
         if not _can_be(section, value, file.parent):
             raise _wrong(f"{section} (in {file})", value, _expected(section, example, ": "))
         if section in CLASSES and isinstance(value, dict):
-            _check_class(section, value, file)
+            _check_class(section, value, f" (in {file})")
 
 
 def check_option(section: str, value: Any, keys: Iterable[str]) -> None:
@@ -69,8 +69,15 @@ def check_option(section: str, value: Any, keys: Iterable[str]) -> None:
             raise _wrong(f"--{section}", value, f"keys, e.g. --{section}.image_size 64")
         return
     example = sections(keys).get(section)
-    if example is not None and not _can_be(section, value, Path()):
+    if example is None:
+        return
+    if value is None or not _can_be(section, value, Path()):
         raise _wrong(f"--{section}", value, _expected(section, example, " "))
+    odd = [key for key in value if not isinstance(key, str)] if isinstance(value, dict) else []
+    if odd:
+        raise UsageError(f"--{section}: holds the key {odd[0]}; keys are words, e.g. {example}")
+    if section in CLASSES and isinstance(value, dict):
+        _check_class(f"--{section}", value, "")
 
 
 def sections(keys: Iterable[str]) -> dict[str, str]:
@@ -96,15 +103,15 @@ def _can_be(section: str, value: Any, folder: Path) -> bool:
     return value != "" and (Path(value).is_file() or (folder / value).is_file())
 
 
-def _check_class(section: str, value: Mapping[str, Any], file: Path) -> None:
+def _check_class(section: str, value: Mapping[str, Any], where: str) -> None:
     name = value.get("class_path", "")
     if not isinstance(name, str):
-        expected = f"the name of a class, e.g. {CLASSES[section]}"
-        raise _wrong(f"{section}.class_path (in {file})", name, expected)
+        expected = f"the name of a class, e.g. {CLASSES[section.strip('-')]}"
+        raise _wrong(f"{section}.class_path{where}", name, expected)
     arguments = value.get("init_args", {})
     if not isinstance(arguments, dict):
         expected = "keys with their values, e.g. init_args: {image_size: 64}"
-        raise _wrong(f"{section}.init_args (in {file})", arguments, expected)
+        raise _wrong(f"{section}.init_args{where}", arguments, expected)
 
 
 def _expected(section: str, example: str, between: str) -> str:

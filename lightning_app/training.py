@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import callbacks
 import data_modules  # noqa: F401  (its classes can then be given by their short names)
@@ -299,7 +300,7 @@ class MedDiffCLI(LightningCLI):
         }
         try:
             return super().instantiate_trainer(**settings, **kwargs)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, MisconfigurationException) as error:
             raise UsageError(f"trainer: {error}") from error
         except RuntimeError as error:
             if "SLURM" not in str(error):

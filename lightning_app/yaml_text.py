@@ -29,7 +29,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [pair for pair in pairs if pair[0] not in (f"{_TAG}timestamp", f"{_TAG}float")]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     f"{_TAG}float", re.compile(f"^(?:{_FLOAT.pattern})$"), list("-+0123456789.")
 )
 
@@ -109,7 +109,7 @@ def check_value(text: str, name: str) -> None:
 def plain(text: str) -> Any:
     """What a value is as YAML; the text itself where it is none."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError:
         return text
 
@@ -148,7 +148,7 @@ def check_size(text: str, name: str) -> None:
 def _values(text: str, name: str) -> Any:
     """The values; what PyYAML's constructors let escape (`!!int x`, 5000 digits) is told."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError:
         raise
     except Exception as error:

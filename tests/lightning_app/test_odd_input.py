@@ -97,6 +97,10 @@ OPTIONS = [
     (["--model", "7"], "--model: holds the number 7; expected a class, e.g. --model Hybrid"),
     (["--model", "true"], "--model: holds true"),
     (["--data", "[]"], "--data: holds a list"),
+    (["--model="], "--model: holds nothing; expected a class"),
+    (["--model", "{class_path: 3}"], "--model.class_path: holds the number 3"),
+    (["--data", "{init_args: 3}"], "--data.init_args: holds the number 3; expected keys"),
+    (["--trainer", "{1: 2}"], "--trainer: holds the key 1; keys are words"),
     (["--data", "a b"], "--data: holds the word 'a b'"),
     (["--model.init_args", "7"], "--model.init_args: holds the number 7; expected keys, e.g."),
     (["--data.init_args", "[1]"], "--data.init_args: holds a list"),
@@ -247,6 +251,7 @@ def test_what_can_be_meant_goes_on_working(
     ("args", "words"),
     [
         (["--trainer", "deep.yaml"], "is nested more than"),
+        (["--trainer.plugins", "nope"], "--trainer.plugins: no class 'nope'; give its full path"),
         (["--trainer.max_steps", "[1]"], "trainer.max_steps: expected int"),
         (["--trainer.max_epochs", ".inf"], "trainer.max_epochs: expected int"),
         (["--ema.decay", "{a: b}"], "ema.decay: expected float"),
@@ -281,12 +286,16 @@ def test_a_bug_of_the_preparation_can_be_found(
     "kind", [TypeError, KeyError, AttributeError, RecursionError, OverflowError, RuntimeError]
 )
 def test_every_kind_of_error_is_short_until_the_work_begins(kind: type[Exception]) -> None:
-    with pytest.raises(UsageError, match=f"fit: {kind.__name__}: .*text.* .in .*test_odd_input.py"):
-        with Preparation("fit"):
+    def work(*, begun: bool) -> None:
+        with Preparation("fit") as preparation:
+            if begun:
+                preparation.over()
             raise kind("text")
-    with pytest.raises(kind), Preparation("fit") as preparation:
-        preparation.over()
-        raise kind("text")
+
+    with pytest.raises(UsageError, match=f"fit: {kind.__name__}: .*text.* .in .*test_odd_input.py"):
+        work(begun=False)
+    with pytest.raises(kind):
+        work(begun=True)
 
 
 SETS = [
