@@ -65,12 +65,15 @@ def make_run_directory(parent: Path, launch: Launch) -> Path:
 
 def config_files_of(directory: Path) -> list[Path]:
     """`config.yaml`, `config.2.yaml`, ... of a run, the newest last."""
-    numbered = {
+    return [path for _, path in sorted(_numbered_config_files(directory).items())]
+
+
+def _numbered_config_files(directory: Path) -> dict[int, Path]:
+    return {
         int(match.group(1) or 1): path
         for path in directory.glob("config*.yaml")
         if (match := re.fullmatch(r"config(?:\.(\d+))?\.yaml", path.name))
     }
-    return [numbered[number] for number in sorted(numbered)]
 
 
 def newest_config_file(directory: Path) -> Path:
@@ -93,7 +96,8 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def next_config_file(directory: Path) -> Path:
     """Where the config of one more launch goes."""
-    number = len(config_files_of(directory)) + 1
+    # Past the last one: where one of them was removed, their count is the number of another.
+    number = max(_numbered_config_files(directory), default=0) + 1
     return directory / ("config.yaml" if number == 1 else f"config.{number}.yaml")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks import best_of
+from callbacks.files import atomic_write, naming, remove_temporaries
 from lightning_app.behind import id_of_run
 from lightning_app.errors import describe
 from lightning_app.lock import RunLock
@@ -99,14 +102,12 @@ class Session:
         os.environ[RUN_DIR_VARIABLE] = str(self.directory)
         if not self.writes:
             return self.directory
-        self._lock = RunLock(self.directory, self._launch)
-        self._lock.acquire()
-        config_file = next_config_file(self.directory)
-        config_file.write_text(config)
+        self._take()
         earlier = read_record(self.directory) if self.resumed else {}
         earlier.pop("resolved", None)  # stands in the config file of that launch
         launches = earlier.pop("earlier_launches", [])
-        self._record = {
+        config_file = next_config_file(self.directory)
+        record = {
             "name": self.directory.parent.name,
             "subcommand": self.subcommand,
             **facts(self._args, seed),
@@ -120,9 +121,39 @@ class Session:
             "earlier_launches": [*launches, earlier] if earlier else [],
             "resolved": resolved,
         }
-        write_record(self.directory, self._record)
+        self._write_down(config_file, config, record)
         rank_zero_info(f"run directory: {from_here(self.directory)}")
         return self.directory
+
+    def _take(self) -> None:
+        """Takes the lock, and removes what a killed launch was writing."""
+        lock = RunLock(self.directory, self._launch)
+        with self._nothing_left(), naming(lock.path):
+            lock.acquire()
+        self._lock = lock
+        if self.resumed:
+            remove_temporaries(self.directory)
+
+    def _write_down(self, config_file: Path, config: str, record: dict[str, Any]) -> None:
+        """Writes the config and the record of this launch, both or none."""
+        with self._nothing_left(config_file):
+            with atomic_write(config_file) as file:
+                file.write(config.encode())
+            write_record(self.directory, record)
+        self._record = record
+
+    @contextmanager
+    def _nothing_left(self, *files: Path) -> Iterator[None]:
+        """Removes these files, and a directory that was made for this launch, on an error."""
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                for file in files:
+                    file.unlink(missing_ok=True)
+                if not self.resumed:
+                    shutil.rmtree(self.directory)
+            raise
 
     def note(self, **found: Any) -> None:
         """Adds to the record what was found on the way; on the process that writes it."""
@@ -155,19 +186,29 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _finish_wandb(self.trainer)
-        if self._lock is None or not self._record:
-            return
+        try:
+            _finish_wandb(self.trainer)
+            if self._record:
+                self._record_end(error)
+        except OSError as failure:
+            if error is None:
+                raise
+            rank_zero_info(f"and at the end: {failure}; run.json may still say running")
+        finally:
+            if self._lock is not None:
+                with suppress(OSError):
+                    self._lock.release()
+        if error is not None and not self.resumed and describe(error) and self._is_empty():
+            # A mistake that was found before anything was done leaves no trace.
+            shutil.rmtree(self.directory)
+            rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
+
+    def _record_end(self, error: BaseException | None) -> None:
         self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
         self._record["best"] = self._best()
         if isinstance(error, Exception):
             self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
         write_record(self.directory, self._record)
-        self._lock.release()
-        if error is not None and not self.resumed and describe(error) and self._is_empty():
-            # A mistake that was found before anything was done leaves no trace.
-            shutil.rmtree(self.directory)
-            rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
 
     def _last_step(self) -> int | None:
         fitted = self.trainer is not None and self.subcommand == "fit"
@@ -179,7 +220,9 @@ class Session:
         return None if best is None else asdict(best)
 
     def _is_empty(self) -> bool:
-        """Whether nothing but this class wrote into the run directory."""
+        """Whether this launch wrote down a run, and nothing else is in the directory."""
+        if not self._record:
+            return False
         own = {"run.json", "config.yaml", "splits.json"}
         return all(path.name in own for path in self.directory.iterdir())
 
