@@ -96,7 +96,7 @@ def append_lines(path: Path, text: str) -> None:
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b", buffering=0) as file:
+        with io.FileIO(path, "a+") as file:
             whole = _end_of_last_line(file)
             file.truncate(whole)
             try:

@@ -9,10 +9,12 @@ import re
 import secrets
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
@@ -84,9 +86,23 @@ class _Redacting:
         given = vars(params) if isinstance(params, Namespace) else params
         super().log_hyperparams(redact(given), *args, **kwargs)  # type: ignore[misc]
 
+    def finalize(self, status: str) -> None:
+        """Ends the logging; after an error, what cannot be written any more does not hide it."""
+        with suppress(OSError) if status == "failed" else nullcontext():
+            super().finalize(status)  # type: ignore[misc]
+
 
 class RedactingTensorBoardLogger(_Redacting, TensorBoardLogger):
     """TensorBoard without paths."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes what waits in memory, and `hparams.yaml` whole."""
+        self.experiment.flush()
+        path = Path(self.log_dir) / self.NAME_HPARAMS_FILE
+        if not path.is_file():
+            with atomic_write(path) as file:
+                file.write(yaml.safe_dump(dict(self.hparams)).encode())
 
 
 class RedactingWandbLogger(_Redacting, WandbLogger):

@@ -20,6 +20,7 @@ from callbacks import best_of
 from callbacks.files import atomic_write, naming, remove_temporaries
 from lightning_app.behind import id_of_run
 from lightning_app.errors import describe
+from lightning_app.leaving import not_hiding, nothing_left
 from lightning_app.lock import RunLock
 from lightning_app.loggers import RunCSVLogger, new_wandb_id
 from lightning_app.measured import check_measured
@@ -27,6 +28,7 @@ from lightning_app.process import RUN_DIR_VARIABLE, Launch
 from lightning_app.record import facts, now, read_record, write_record
 from lightning_app.resolved import optimizer_values, trainer_values
 from lightning_app.run_directory import from_here, make_run_directory, next_config_file
+from lightning_app.system_errors import name_place
 
 
 class Session:
@@ -125,10 +127,15 @@ class Session:
         rank_zero_info(f"run directory: {from_here(self.directory)}")
         return self.directory
 
+    @property
+    def _made(self) -> list[Path]:
+        """What this launch made before anything was written into it."""
+        return [] if self.resumed else [self.directory]
+
     def _take(self) -> None:
         """Takes the lock, and removes what a killed launch was writing."""
         lock = RunLock(self.directory, self._launch)
-        with self._nothing_left(), naming(lock.path):
+        with nothing_left(*self._made), naming(lock.path):
             lock.acquire()
         self._lock = lock
         if self.resumed:
@@ -136,24 +143,11 @@ class Session:
 
     def _write_down(self, config_file: Path, config: str, record: dict[str, Any]) -> None:
         """Writes the config and the record of this launch, both or none."""
-        with self._nothing_left(config_file):
+        with nothing_left(config_file, *self._made):
             with atomic_write(config_file) as file:
                 file.write(config.encode())
             write_record(self.directory, record)
         self._record = record
-
-    @contextmanager
-    def _nothing_left(self, *files: Path) -> Iterator[None]:
-        """Removes these files, and a directory that was made for this launch, on an error."""
-        try:
-            yield
-        except OSError:
-            with suppress(OSError):
-                for file in files:
-                    file.unlink(missing_ok=True)
-                if not self.resumed:
-                    shutil.rmtree(self.directory)
-            raise
 
     def note(self, **found: Any) -> None:
         """Adds to the record what was found on the way; on the process that writes it."""
@@ -186,22 +180,28 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            _finish_wandb(self.trainer)
-            if self._record:
-                self._record_end(error)
-        except OSError as failure:
-            if error is None:
-                raise
-            rank_zero_info(f"and at the end: {failure}; run.json may still say running")
-        finally:
-            if self._lock is not None:
-                with suppress(OSError):
-                    self._lock.release()
+        if self._directory is not None:
+            name_place(error, self._directory)
+        with self._released(), not_hiding(error):
+            try:
+                _finish_wandb(self.trainer)
+            finally:
+                if self._record:
+                    self._record_end(error)
         if error is not None and not self.resumed and describe(error) and self._is_empty():
             # A mistake that was found before anything was done leaves no trace.
             shutil.rmtree(self.directory)
             rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
+
+    @contextmanager
+    def _released(self) -> Iterator[None]:
+        """Gives the run directory free at the end, whatever happens."""
+        try:
+            yield
+        finally:
+            if self._lock is not None:
+                with suppress(OSError):
+                    self._lock.release()
 
     def _record_end(self, error: BaseException | None) -> None:
         self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}

@@ -64,11 +64,9 @@ _TOLD = {
     ),
 }
 
-# Without a file they may be of a socket or a process, and then they are a bug.
-_ALWAYS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-    | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-)
+_OF_A_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+# Without a file the others may be of a socket or a process, and then they are a bug.
+_ALWAYS = _OF_A_DISK | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 _SHARED_MEMORY = (
     "the shared memory of this machine is full, through which the data loader's workers hand over "
@@ -81,6 +79,13 @@ _WORKER_KILLED = (
     "memory"
 )
 
+_OTHER_PROCESS_ENDED = (
+    "another process of this run ended, so that this one cannot go on; the other one says why"
+)
+_LOST_CONNECTION = re.compile(
+    r"Connection (?:closed|reset) by peer|remote process exited|connection was (?:likely )?closed"
+)
+
 _NUMBER = re.compile(r"\[Errno (\d+)\] [^:\n]*(?:: '([^'\n]*)')?")
 
 
@@ -89,8 +94,16 @@ def told(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, RuntimeError):
-        return _of_workers(str(error))
+        return _of_processes(str(error))
     return None
+
+
+def name_place(error: BaseException | None, folder: Path) -> None:
+    """Says where a disk's error is that a library raised without the name of its file."""
+    while error is not None:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _OF_A_DISK:
+            error.filename = str(folder)
+        error = error.__cause__
 
 
 def _of_system(error: OSError) -> str | None:
@@ -104,18 +117,20 @@ def _of_system(error: OSError) -> str | None:
         return None
     cause, remedy = _TOLD[number]
     file = _text(name)
-    folder = "." if file is None else str(_existing(Path(file)))
+    folder = "." if file is None else _existing(Path(file))
     remedy = remedy.format(file=file, folder=folder)
     return f"{'' if file is None else f'{_short(file)}: '}{cause} ({os.strerror(number)})\n{remedy}"
 
 
-def _of_workers(text: str) -> str | None:
-    """What torch says where workers lack something, told with its remedy."""
+def _of_processes(text: str) -> str | None:
+    """What torch says where workers lack something, or another process of the run is gone."""
     if "Bus error" in text or re.search(r"</torch_\w+>: No space left", text):
         return _SHARED_MEMORY
     if "Too many open files" in text or "received 0 items of ancdata" in text:
         cause, remedy = _FILES_OPEN
         return f"{cause}\n{remedy}"
+    if _LOST_CONNECTION.search(text):
+        return _OTHER_PROCESS_ENDED
     return _WORKER_KILLED if "DataLoader worker" in text and "Killed" in text else None
 
 
@@ -129,6 +144,7 @@ def _short(file: str) -> str:
     return file if len(file) <= 400 else f"{file[:200]} ... {file[-100:]}"
 
 
-def _existing(path: Path) -> Path:
-    """The nearest folder above a file that is there."""
-    return next((folder for folder in path.parents if os.path.isdir(folder)), Path())
+def _existing(path: Path) -> str:
+    """The nearest folder to a file that is there."""
+    near = (str(folder) for folder in (path, *path.parents))
+    return next((folder for folder in near if os.path.isdir(folder)), ".")
