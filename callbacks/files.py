@@ -105,6 +105,8 @@ def append_lines(path: Path, text: str) -> None:
                     left = left[file.write(left) :]
             except BaseException:
                 file.truncate(whole)
+                if not whole:
+                    path.unlink()
                 raise
 
 

@@ -1,6 +1,6 @@
 import errno
+import io
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -114,10 +114,8 @@ def test_a_workers_error_is_told_as_its_own() -> None:
 
 ROOTS = [
     ("file", "a file is where a folder"),
-    ("file/below", "a file is where a folder"),
     ("x" * 300, "the name is too long"),
     ("/proc/runs", "no folder can be made there"),
-    ("loop", "in a circle"),
 ]
 
 
@@ -126,7 +124,6 @@ def test_a_run_root_that_cannot_be_is_told(
     root: str, expected: str, toy: Command, tmp_path: Path, capsys: Captured
 ) -> None:
     (tmp_path / "file").write_text("")
-    (tmp_path / "loop").symlink_to("loop")
     assert toy("fit", "--trainer.max_steps", "1", "--run_root", root) == 2
     error = capsys.readouterr().err
     assert expected in error
@@ -134,18 +131,17 @@ def test_a_run_root_that_cannot_be_is_told(
     assert not list(tmp_path.rglob("*.meddiff-tmp"))
 
 
-def test_a_command_whose_output_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_command_whose_output_cannot_be_written_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "lightning_app", "runs", str(tmp_path)],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sys, "stdout", io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)
         )
-    assert "Traceback" not in done.stderr
+        assert main(["runs", str(tmp_path)]) == 2
+    assert "no space is left" in capsys.readouterr().err
 
 
 def test_phantoms_below_a_file_are_refused(tmp_path: Path, capsys: Captured) -> None:
