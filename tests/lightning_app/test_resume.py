@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_app.lock import NAME
+from lightning_app.holder import NAME
 from lightning_app.resume import Limits, comparable, differences
 from tests.lightning_app.conftest import Command
 from tests.lightning_app.test_loggers import rows

@@ -9,7 +9,8 @@ import pytest
 
 from lightning_app import run_directory
 from lightning_app.errors import UsageError
-from lightning_app.lock import NAME, STALE_SECONDS, RunLock, holder_of
+from lightning_app.holder import NAME, STALE_SECONDS, holder_of
+from lightning_app.lock import RunLock
 from lightning_app.process import RUN_DIR_VARIABLE, Launch, left_as_found, this_launch
 from lightning_app.run_directory import config_name, make_run_directory, next_config_file
 
