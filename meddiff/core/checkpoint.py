@@ -143,7 +143,7 @@ def _loaded(path: Path, mapped: bool) -> Any:
         is_zip = zipfile.is_zipfile(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
     # Lightning's files have sums, those of others need not; torch compares none.
-    if is_zip and not mapped and isinstance(content, dict) and _LIGHTNING in content:
+    if is_zip and isinstance(content, dict) and _LIGHTNING in content:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:

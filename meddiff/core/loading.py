@@ -57,8 +57,9 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
     }
     unknown = sorted(arguments.keys() - init_arguments(known[class_path]))
     if unknown:
+        version = checkpoint[IDENTITY].get("version", "unknown")
         raise CheckpointError(
-            f"{file}: was written by meddiff {checkpoint[IDENTITY].get('version', 'unknown')}, whose "
+            f"{file}: was written by meddiff {version}, whose "
             f"{known[class_path].__name__} took {', '.join(unknown)}; this one does not"
         )
     module: LightningModule = known[class_path](**arguments)
