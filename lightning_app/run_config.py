@@ -50,9 +50,22 @@ def read_config(directory: Path) -> dict[str, Any]:
         wrong = [key for key in _SECTIONS if not isinstance(content.get(key), dict)]
         if wrong:
             raise UsageError(f"{file}: is damaged, it has no section {', '.join(wrong)}")
+        lacking = [key for key in _recorded_keys(directory) if key not in content]
+        if lacking:
+            raise UsageError(f"{file}: is cut short, it has no {', '.join(lacking[:3])}")
     except UsageError as error:
         raise UsageError(f"{error}\n{_how_to_mend(directory, file)}") from error
     return content
+
+
+def _recorded_keys(directory: Path) -> list[str]:
+    """The keys that a config had when it was used."""
+    try:
+        resolved = read_record(directory).get("resolved")
+    except UsageError:
+        return []
+    keys = list(resolved) if isinstance(resolved, dict) else []
+    return [key for key in keys if key != "optimizers"]  # which no config has
 
 
 def _how_to_mend(directory: Path, file: Path) -> str:
