@@ -49,6 +49,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, or 2 for a mistake in what was given (it is printed, in a few lines),
+        75 if other live processes hold what was to be continued (it may do later),
         1 if `check` found problems or a job of `table` failed, 143 if the run was stopped by its
         scheduler. Errors that are nobody's mistake but ours are raised.
     """
@@ -64,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return 130
         except BaseException as error:
-            from lightning_app.errors import describe
+            from lightning_app.errors import UsageError, describe
 
             text = describe(error)
             if text is None:
@@ -72,7 +73,7 @@ def main(args: Sequence[str] | None = None) -> int:
             if _rank() > 0:  # the first process tells it in full
                 text = f"rank {_rank()}: {text.splitlines()[0]}"
             print(text, file=sys.stderr)
-            return 2
+            return error.exit_status if isinstance(error, UsageError) else 2
 
 
 def _dispatch(args: list[str], *, in_process: bool) -> int:

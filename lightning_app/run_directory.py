@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import TYPE_CHECKING
 
 from lightning_app.errors import UsageError
 
 if TYPE_CHECKING:
     from lightning_app.process import Launch
+
+
+_CONFIG = re.compile(r"config(?:\.([1-9]\d*))?\.yaml", re.ASCII)
 
 
 def is_run_directory(path: str | Path) -> bool:
@@ -74,39 +75,20 @@ def _make(parent: Path, launch: Launch) -> Path:
 
 def config_files_of(directory: Path) -> list[Path]:
     """`config.yaml`, `config.2.yaml`, ... of a run, the newest last."""
-    return [path for _, path in sorted(_numbered_config_files(directory).items())]
+    files = [path for path in directory.glob("config*.yaml") if _CONFIG.fullmatch(path.name)]
+    return sorted(files, key=_number_of)
 
 
-def _numbered_config_files(directory: Path) -> dict[int, Path]:
-    return {
-        int(match.group(1) or 1): path
-        for path in directory.glob("config*.yaml")
-        if (match := re.fullmatch(r"config(?:\.(\d+))?\.yaml", path.name))
-    }
-
-
-def newest_config_file(directory: Path) -> Path:
-    """The config of the last launch of a run.
-
-    Raises:
-        UsageError: If the directory has none.
-    """
-    files = config_files_of(directory)
-    if not files:
-        raise UsageError(f"{directory}: holds no config.yaml; give a run directory, or --config")
-    return files[-1]
-
-
-def read_config(directory: Path) -> dict[str, Any]:
-    """The resolved config of the last launch of a run."""
-    content: dict[str, Any] = yaml.safe_load(newest_config_file(directory).read_text())
-    return content
+def _number_of(config_file: Path) -> int:
+    match = _CONFIG.fullmatch(config_file.name)
+    return int(match[1] or 1) if match else 0
 
 
 def next_config_file(directory: Path) -> Path:
     """Where the config of one more launch goes."""
-    # Past the last one: where one of them was removed, their count is the number of another.
-    number = max(_numbered_config_files(directory), default=0) + 1
+    files = config_files_of(directory)
+    # Not their count: one that was removed must not have a later one overwritten.
+    number = 1 if not files else _number_of(files[-1]) + 1
     return directory / ("config.yaml" if number == 1 else f"config.{number}.yaml")
 
 

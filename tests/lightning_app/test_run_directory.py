@@ -6,10 +6,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from lightning_app import run_directory
 from lightning_app.errors import UsageError
-from lightning_app.lock import NAME, STALE_SECONDS, RunLock, holder_of
+from lightning_app.holder import NAME, STALE_SECONDS, holder_of
+from lightning_app.lock import RunLock
 from lightning_app.process import RUN_DIR_VARIABLE, Launch, left_as_found, this_launch
 from lightning_app.run_directory import config_name, make_run_directory, next_config_file
 
@@ -47,7 +49,7 @@ def test_configs_of_a_run_are_numbered(tmp_path: Path) -> None:
         path.write_text(f"launch: {number}")
     assert sorted(path.name for path in tmp_path.iterdir())[0] == "config.10.yaml"
     assert (tmp_path / "config.yaml").read_text() == "launch: 1"
-    assert run_directory.read_config(tmp_path) == {"launch": 11}
+    assert yaml.safe_load(run_directory.config_files_of(tmp_path)[-1].read_text()) == {"launch": 11}
 
 
 def test_who_launched_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
