@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -200,8 +200,7 @@ class Session:
             yield
         finally:
             if self._lock is not None:
-                with suppress(OSError):
-                    self._lock.release()
+                self._lock.release()
 
     def _record_end(self, error: BaseException | None) -> None:
         self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}

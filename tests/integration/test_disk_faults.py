@@ -7,8 +7,9 @@ import errno
 import io
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,6 +207,48 @@ def test_a_run_goes_on_where_its_disk_failed(
     assert main([*FIT, str(root), "--resume", "auto"]) == 0
     assert only_run(root) == run
     assert [path.name for path in sorted(run.glob("config*"))] == ["config.2.yaml", "config.yaml"]
+    assert_same(run, whole)
+
+
+def cut(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty second config": lambda run: (run / "config.2.yaml").write_bytes(b""),
+    "cut config": lambda run: cut(run / "config.yaml", 0.5),
+    "no config": lambda run: (run / "config.yaml").unlink(),
+    "empty record": lambda run: cut(run / "run.json", 0),
+    "cut record": lambda run: cut(run / "run.json", 0.5),
+    "cut checkpoint": lambda run: cut(run / "checkpoints" / "last.ckpt", 0.5),
+    "damaged lock": lambda run: (run / "run.lock").write_bytes(b"\0" * 50),
+}
+
+
+@pytest.mark.parametrize("disk", ["pretended"], indirect=True)
+def test_damaged_siblings_keep_no_run_from_going_on(
+    disk: Pretended, whole: Path, capsys: Captured
+) -> None:
+    """All of them newer than the run whose disk failed."""
+    root = disk.folder / "runs"
+    failing_at(1, "full", disk)
+    assert main([*FIT, str(root)]) == 2
+    disk.mend()
+    run = only_run(root)
+    for number, damage in enumerate(DAMAGES.values()):
+        sibling = run.with_name(f"99990101-00000{number}")
+        shutil.copytree(run, sibling)
+        record = json.loads((sibling / "run.json").read_text())
+        (sibling / "run.json").write_text(json.dumps(record | {"started": f"9999-{number}"}))
+        damage(sibling)
+    disk.fail("full")
+    capsys.readouterr()
+    assert main([*FIT, str(root), "--resume", "auto"]) == 2
+    told_once(capsys, str(run), "no space is left")
+    AtStep.does = None
+    disk.mend()
+    assert main([*FIT, str(root), "--resume", "auto"]) == 0
     assert_same(run, whole)
 
 
