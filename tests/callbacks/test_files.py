@@ -19,6 +19,7 @@ from callbacks.files import (
     remove_temporaries,
     temporary_of,
 )
+from tests.callbacks.test_final_validation import FALLING, fit
 
 NOISE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
 WRITERS: dict[str, Callable[[BinaryIO], Any]] = {
@@ -184,3 +185,24 @@ def test_only_our_own_temporaries_are_removed(tmp_path: Path) -> None:
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == set(kept)
     assert (tmp_path / ".folder.meddiff-tmp").is_dir()
+
+
+def test_a_best_checkpoint_that_cannot_be_replaced_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a run ends with its best, the one before gives way only once the new one is there."""
+    write = AtomicCheckpointIO.save_checkpoint
+
+    def full(self: AtomicCheckpointIO, checkpoint: Any, path: Any, **more: Any) -> None:
+        if Path(path).name == "best.ckpt" and checkpoint["global_step"] == 7:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(self, checkpoint, path, **more)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(tmp_path, FALLING, max_steps=7)
+    left = {
+        path.name: torch.load(path, weights_only=True)["global_step"]
+        for path in (tmp_path / "checkpoints").iterdir()
+    }
+    assert left == {"best.ckpt": 4, "last.ckpt": 7}
