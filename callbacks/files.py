@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,11 +149,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO takes no storage_options")
+        outside = sys.exception()  # where what failed is saved
         with atomic_write(Path(path)) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
+                cause = error.__context__
+                if cause is None or cause is outside:
+                    raise
                 # torch closes its archive after a failed write, and that is what it tells of.
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
+                raise cause from None

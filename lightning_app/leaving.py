@@ -41,4 +41,4 @@ def not_hiding(error: BaseException | None) -> Iterator[None]:
         if error is None:
             raise
         told = (describe(failure) or repr(failure)).splitlines()[0].removeprefix("error: ")
-        rank_zero_info(f"the end of the run could not be written down: {told}")
+        rank_zero_info(f"and the end of the run could not be written down: {told}")

@@ -188,8 +188,12 @@ class Session:
             finally:
                 if self._record:
                     self._record_end(error)
+        with not_hiding(error):
+            self._remove_where_empty(error)
+
+    def _remove_where_empty(self, error: BaseException | None) -> None:
+        """A mistake that was found before anything was done leaves no trace."""
         if error is not None and not self.resumed and describe(error) and self._is_empty():
-            # A mistake that was found before anything was done leaves no trace.
             shutil.rmtree(self.directory)
             rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
 

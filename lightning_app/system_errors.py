@@ -79,6 +79,10 @@ _WORKER_KILLED = (
     "memory"
 )
 
+_NO_TEMPORARY = (
+    "no folder for temporary files can be written to\n"
+    f"Free some space there (`df -h /tmp`), or name another: TMPDIR=DIR; {_AGAIN}"
+)
 _OTHER_PROCESS_ENDED = (
     "another process of this run ended, so that this one cannot go on; the other one says why"
 )
@@ -107,6 +111,8 @@ def name_place(error: BaseException | None, folder: Path) -> None:
 
 
 def _of_system(error: OSError) -> str | None:
+    if "No usable temporary directory" in str(error):
+        return _NO_TEMPORARY
     number, name = error.errno, error.filename
     if number is None:  # a data loader's worker sends its error as text
         found = list(_NUMBER.finditer(str(error)))

@@ -79,6 +79,34 @@ def test_a_checkpoint_on_a_full_disk_says_so(
     assert torch.load(path, weights_only=True) == {"step": 1}
 
 
+@pytest.mark.parametrize("leaving", [SystemExit(143), KeyboardInterrupt()])
+def test_who_leaves_while_a_checkpoint_is_written_does_leave(
+    leaving: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Leaving(io.FileIO):
+        def write(self, data: Any) -> int:
+            raise leaving
+
+    monkeypatch.setattr(io, "FileIO", Leaving)
+    with pytest.raises(type(leaving)):
+        AtomicCheckpointIO().save_checkpoint({"w": torch.zeros(20000)}, tmp_path / "last.ckpt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_torch_is_no_error_of_what_it_is_saved_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any) -> None:
+        raise RuntimeError("of torch")
+
+    monkeypatch.setattr(torch, "save", fails)
+    try:
+        raise OSError(errno.EIO, "before")
+    except OSError:
+        with pytest.raises(RuntimeError, match="of torch"):
+            AtomicCheckpointIO().save_checkpoint({}, tmp_path / "last.ckpt")
+
+
 def test_what_torch_itself_finds_wrong_stays_its_error(tmp_path: Path) -> None:
     with pytest.raises(AttributeError, match="pickle"):
         AtomicCheckpointIO().save_checkpoint({"f": lambda: None}, tmp_path / "last.ckpt")

@@ -101,6 +101,11 @@ def test_what_ended_a_process_beside_this_one(text: str, expected: str) -> None:
     assert expected in told
 
 
+def test_a_full_folder_for_temporary_files_is_told() -> None:
+    found = "No usable temporary directory found in ['/tmp', '/var/tmp', '/usr/tmp', '/work']"
+    assert "TMPDIR" in (describe(FileNotFoundError(errno.ENOENT, found)) or "")
+
+
 def test_a_workers_error_is_told_as_its_own() -> None:
     text = (
         "Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
