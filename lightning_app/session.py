@@ -24,6 +24,7 @@ from lightning_app.process import RUN_DIR_VARIABLE, Launch
 from lightning_app.record import facts, now, read_record, write_record
 from lightning_app.resolved import optimizer_values, trainer_values
 from lightning_app.run_directory import from_here, make_run_directory, next_config_file
+from lightning_app.signals import Stopped, ignore_more
 
 
 class Session:
@@ -155,6 +156,9 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        ignore_more()
+        if isinstance(error, Stopped) and self._directory is not None:
+            error.outcome = self._outcome()
         _finish_wandb(self.trainer)
         if self._lock is None or not self._record:
             return
@@ -168,6 +172,15 @@ class Session:
             # A mistake that was found before anything was done leaves no trace.
             shutil.rmtree(self.directory)
             rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
+
+    def _outcome(self) -> str:
+        """What a signal leaves of the run, and how to go on."""
+        run = from_here(self.directory)
+        if self.subcommand != "fit":
+            return f"{run} is left unfinished; give the same command again"
+        last = Path(run, "checkpoints", "last.ckpt")
+        kept = f"{last} is kept" if last.is_file() else f"{run} has no checkpoint yet"
+        return f"{kept}; the same command with --resume auto goes on there"
 
     def _last_step(self) -> int | None:
         fitted = self.trainer is not None and self.subcommand == "fit"

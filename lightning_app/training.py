@@ -43,6 +43,7 @@ from lightning_app.run_directory import config_name, from_here
 from lightning_app.session import Session, SessionCallback
 from lightning_app.split_keeper import SplitKeeper
 from lightning_app.standing import STANDING, users_callbacks, without_arguments
+from lightning_app.stopping import Stopping
 from lightning_app.trainer_settings import as_list, fitted_settings
 from meddiff.core.checkpoint import check_identity, read_checkpoint
 
@@ -276,6 +277,7 @@ class MedDiffCLI(LightningCLI):
                     bool(config.get("allow_seen")),
                 ),
                 SessionCallback(self._session),
+                Stopping(),
             ],
         }
         try:

@@ -18,6 +18,7 @@ from data_modules.errors import DataError
 from data_modules.kinds.augmentation import Augmentation
 from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
 from data_modules.kinds.told import Inspected, Named, ToldItems
+from data_modules.kinds.workers import outlive_signals
 from data_modules.listing.files import names_in
 from data_modules.listing.items import Problem
 from data_modules.reading.options import Orientation, Reading
@@ -292,6 +293,7 @@ class DataModule(ToldItems, LightningDataModule, Generic[InspectedT, DatasetT]):
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
             "multiprocessing_context": multiprocessing.get_context("fork") if forks else None,
+            "worker_init_fn": outlive_signals,
             # Its own generator, so that the loader draws nothing from the global one.
             "generator": torch.Generator().manual_seed(self.seed),
         }

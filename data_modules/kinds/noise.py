@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from data_modules.batch import Batch
 from data_modules.errors import DataError
 from data_modules.kinds.sampler import UnpaddedSampler
+from data_modules.kinds.workers import outlive_signals
 
 
 class _Indices(Dataset[Batch]):
@@ -72,5 +73,9 @@ class NoiseDataModule(LightningDataModule):
         )
         sampler = UnpaddedSampler(indices, num_replicas=world, rank=rank)
         return DataLoader(
-            indices, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers
+            indices,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            worker_init_fn=outlive_signals,
         )
