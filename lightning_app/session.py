@@ -157,18 +157,21 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         ignore_more()
-        if isinstance(error, Stopped) and self._directory is not None:
+        if isinstance(error, Stopped) and self._record:
             error.outcome = self._outcome()
         _finish_wandb(self.trainer)
-        if self._lock is None or not self._record:
+        if self._lock is None:
             return
-        self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
-        self._record["best"] = self._best()
-        if isinstance(error, Exception):
-            self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
-        write_record(self.directory, self._record)
+        if self._record:
+            self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
+            self._record["best"] = self._best()
+            if isinstance(error, Exception):
+                self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
+            write_record(self.directory, self._record)
         self._lock.release()
-        if error is not None and not self.resumed and describe(error) and self._is_empty():
+        unrecorded = error is not None and not self._record  # stopped just now
+        mistaken = error is not None and describe(error) is not None
+        if (unrecorded or mistaken) and not self.resumed and self._is_empty():
             # A mistake that was found before anything was done leaves no trace.
             shutil.rmtree(self.directory)
             rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")

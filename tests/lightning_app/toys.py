@@ -54,6 +54,9 @@ class ToyModule(LightningModule):
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         self.log("test/loss", self.layer(batch[:, : self.hparams["width"]]).square().mean())
 
+    def predict_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        return {"index": torch.arange(len(batch))}
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.SGD(self.parameters(), lr=self.hparams["learning_rate"])
         if not self.hparams["schedule"]:
@@ -81,6 +84,7 @@ class ToyDataModule(LightningDataModule):
 
     val_dataloader = train_dataloader
     test_dataloader = train_dataloader
+    predict_dataloader = train_dataloader
 
     def split_table(self) -> dict[str, list[str]]:
         return {"train": ["a.png", "b.png"], "val": ["c.png"]}
@@ -151,3 +155,23 @@ class Signalled(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         signal.raise_signal(signal.SIGTERM)
+
+
+class Sends(Callback):
+    """Gets a signal at a hook, and another one while it leaves.
+
+    Args:
+        hook: Its name.
+        number: The signal's name.
+        again: That of the second one.
+    """
+
+    def __init__(self, hook: str, number: str, again: str | None = None) -> None:
+        self._again = again
+        setattr(self, hook, lambda *args, **kwargs: signal.raise_signal(signal.Signals[number]))
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if self._again is not None:
+            signal.raise_signal(signal.Signals[self._again])
