@@ -102,9 +102,9 @@ def test_a_signal_before_the_run_is_recorded_leaves_nothing(
 def held_back(number: str, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A fit that got a signal before Python had begun."""
     script = f'kill -s {number.removeprefix("SIG")} $$; exec "$@"'
+    command = (sys.executable, "-m", "lightning_app", "fit", *ARGS, *more)
     return subprocess.run(
-        ["env", "--block-signal=USR1,TERM", "sh", "-c", script, "sh", sys.executable, "-m"]
-        + ["lightning_app", "fit", *ARGS, *more],
+        ["env", "--block-signal=USR1,TERM", "sh", "-c", script, "sh", *command],
         env=os.environ | variables,
         capture_output=True,
         text=True,

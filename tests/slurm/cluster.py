@@ -60,7 +60,7 @@ class Cluster:
 
     def __init__(self) -> None:
         # Not below pytest's folder, into which the user munge cannot look.
-        self.folder = Path(tempfile.mkdtemp(prefix="meddiff-slurm-", dir="/tmp"))  # noqa: S108
+        self.folder = Path(tempfile.mkdtemp(prefix="meddiff-slurm-", dir="/tmp"))
         self._config = self.folder / "slurm.conf"
         self._daemons: list[subprocess.Popen[bytes]] = []
         self.environment = os.environ | {"SLURM_CONF": str(self._config)}
