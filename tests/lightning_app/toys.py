@@ -2,7 +2,7 @@
 
 import signal
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -175,3 +175,20 @@ class Sends(Callback):
     ) -> None:
         if self._again is not None:
             signal.raise_signal(signal.Signals[self._again])
+
+
+class FirstIsStopped(Callback):
+    """The first process gets a signal in a test, which the others would wait for.
+
+    Args:
+        number: The signal's name.
+    """
+
+    def __init__(self, number: str) -> None:
+        self._number = signal.Signals[number]
+
+    def on_test_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            signal.raise_signal(self._number)
+        time.sleep(120)
