@@ -6,6 +6,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable
+from typing import ClassVar
 
 MAX_LINES = 16
 OURS = frozenset({"lightning_app", "callbacks", "data_modules", "meddiff"})
@@ -16,6 +17,8 @@ _LAST_ERROR = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception): ", re.MULTILINE)
 
 class UsageError(ValueError):
     """What was given to the command is wrong; the message says what, and how to put it right."""
+
+    exit_status: ClassVar[int] = 2
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
