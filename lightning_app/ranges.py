@@ -43,9 +43,11 @@ def _fits(kind: Any, value: Any) -> bool:
 
 
 def _reader(kind: Any) -> Any:
-    def read(value: Any) -> int | float:
+    base = _base(kind)
+
+    def read(value: Any) -> Any:
         try:
-            return _base(kind)(kind(value))
+            return base(kind(value))
         except (TypeError, ValueError) as error:
             # As jsonargparse has it, which then shows the value once.
             raise ValueError(f"Expected {words(kind)}. Got value: {value}") from error

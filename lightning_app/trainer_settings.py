@@ -9,10 +9,10 @@ from jsonargparse.typing import (
     PositiveInt,
     restricted_number_type,
 )
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_app.errors import UsageError
 from lightning_app.ranges import check_number
@@ -84,7 +84,7 @@ def check_trainer(asked: Mapping[str, Any]) -> None:
 def _check_devices(devices: Any) -> None:
     if isinstance(devices, list):
         if not devices:
-            raise UsageError("trainer.devices: [] given, expected the number of one or more")
+            raise UsageError("trainer.devices: [] given, expected one or more")
         for device in devices:
             check_number("trainer.devices", device, NonNegativeInt)
     elif isinstance(devices, int) or str(devices).lstrip("-").isdigit():

@@ -42,14 +42,26 @@ def check_ranges(kind: type, given: Mapping[str, Any]) -> None:
     """
     for name, allowed in _ranges_of(kind).items():
         for value in _numbers(given[name]):
-            try:
-                allowed(value)
-            except (TypeError, ValueError) as error:
-                number = "a whole number" if issubclass(allowed, int) else "a number"
-                raise DataError(
-                    f"data.init_args.{name}: {value!r} given, expected {number} "
-                    f"{allowed._expression.replace('v', '')}."
-                ) from error
+            check_number(f"data.init_args.{name}", value, allowed)
+
+
+def check_number(key: str, value: Any, allowed: Any) -> None:
+    """Checks one number.
+
+    Args:
+        key: Its name, for the error.
+        value: The number.
+        allowed: A restricted type.
+
+    Raises:
+        DataError: If it is out of its range.
+    """
+    try:
+        allowed(value)
+    except (TypeError, ValueError) as error:
+        number = "a whole number" if issubclass(allowed, int) else "a number"
+        within = allowed._expression.replace("v", "")
+        raise DataError(f"{key}: {value!r} given, expected {number} {within}.") from error
 
 
 @cache
