@@ -66,9 +66,16 @@ def ranges_of(kind: type) -> dict[str, Any]:
     """The restricted type in the annotation of each argument that has one."""
     found: dict[str, Any] = {}
     for owner in reversed(kind.__mro__):
-        hints = get_type_hints(vars(owner)["__init__"]) if "__init__" in vars(owner) else {}
-        found |= {name: range_in(hint) for name, hint in hints.items()}
+        found |= {name: range_in(hint) for name, hint in _hints(owner).items()}
     return {name: allowed for name, allowed in found.items() if allowed is not None}
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """The annotations of its own constructor."""
+    try:
+        return get_type_hints(vars(kind)["__init__"]) if "__init__" in vars(kind) else {}
+    except NameError:  # of a user's class: names that are imported for type checkers alone
+        return {}
 
 
 def range_in(hint: Any) -> Any:

@@ -1,12 +1,15 @@
 """A module made in Python checks its arguments by their annotations."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from lightning.pytorch import LightningModule
 
 import meddiff
+
+if TYPE_CHECKING:
+    from pathlib import Path as OnlyForTypeCheckers
 
 TINY: dict[str, Any] = {"preset": "tiny", "image_size": 32}
 
@@ -37,3 +40,13 @@ def test_refused_by_a_module(
     with pytest.raises(ValueError, match=r".") as refused:
         kind(**TINY | given)
     assert words in str(refused.value)
+
+
+def test_a_class_whose_annotations_cannot_be_read_is_checked_by_its_bases() -> None:
+    class Users(meddiff.SDEditModule):
+        def __init__(self, file: "OnlyForTypeCheckers | None" = None, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+
+    with pytest.raises(ValueError, match="strength: 2 given"):
+        Users(**TINY, strength=2)
+    assert Users(**TINY).hparams["strength"] == 0.5
