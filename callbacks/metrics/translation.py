@@ -17,7 +17,7 @@ from callbacks.pictures import to_colours, to_rgb
 from callbacks.publishing import Kind
 from meddiff.core.protocols import ProvidesReference, SupportsTranslation, can_translate
 from meddiff.core.randomness import item_generators
-from meddiff.core.ranges import NonNegativeInt, Seed, Several, check_ranges
+from meddiff.core.ranges import NonNegativeInt, Seed, TwoOrMore, check_ranges
 
 
 class TranslationMetrics(ItemMetrics):
@@ -62,7 +62,7 @@ class TranslationMetrics(ItemMetrics):
         "val": "validation_translations",
     }
 
-    def __init__(self, clusters: Several = 5, seed: Seed = 0, num: NonNegativeInt = 8) -> None:
+    def __init__(self, clusters: TwoOrMore = 5, seed: Seed = 0, num: NonNegativeInt = 8) -> None:
         check_ranges(TranslationMetrics, locals())
         super().__init__(num)
         self.clusters = clusters

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_type_hints
 if TYPE_CHECKING:
     PositiveInt: TypeAlias = int
     NonNegativeInt: TypeAlias = int
-    Several: TypeAlias = int
+    TwoOrMore: TypeAlias = int
     ClassCount: TypeAlias = int
     TimeIndex: TypeAlias = int
     PaperBlock: TypeAlias = int
@@ -29,7 +29,7 @@ else:
     from jsonargparse.typing import restricted_number_type
 
     _INFINITE = float("inf")
-    Several = restricted_number_type("Several", int, (">=", 2))
+    TwoOrMore = restricted_number_type("TwoOrMore", int, (">=", 2))
     # Ids 0 to K - 1 in a mask; 255 is ignored.
     ClassCount = restricted_number_type("ClassCount", int, [(">=", 2), ("<=", 255)])
     TimeIndex = restricted_number_type("TimeIndex", int, [(">=", 0), ("<=", 999)])

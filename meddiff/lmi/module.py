@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from meddiff.core.ranges import PositiveInt, PositiveNumber, Several
+from meddiff.core.ranges import PositiveInt, PositiveNumber, TwoOrMore
 from meddiff.diffusion.score import Condition, ScoreModule
 from meddiff.lmi.mutual_information import local_mutual_information
 
@@ -41,7 +41,7 @@ class LMIDiffusionModule(ScoreModule):
         guidance: Guidance = "lmi",
         patch_size: PositiveInt = 3,
         search_size: PositiveInt = 3,
-        bins: Several = 27,
+        bins: TwoOrMore = 27,
         bandwidth: PositiveNumber = 8.0,
         normalized: bool = True,
         **kwargs: Any,

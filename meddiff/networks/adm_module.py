@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from meddiff.core.module import MedDiffModule
-from meddiff.core.ranges import PositiveInt, Several, ShareBelowOne
+from meddiff.core.ranges import PositiveInt, ShareBelowOne, TwoOrMore
 from meddiff.networks.adm import NETWORK_KEYS
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ADMModule(MedDiffModule):
 
     def __init__(
         self,
-        model_channels: Several | None = None,
+        model_channels: TwoOrMore | None = None,
         channel_mult: list[PositiveInt] | None = None,
         num_res_blocks: PositiveInt | None = None,
         attention_resolutions: list[PositiveInt] | None = None,

@@ -24,8 +24,8 @@ from meddiff.core.ranges import (
     NonNegativeNumber,
     PaperBlock,
     Seed,
-    Several,
     TimeIndex,
+    TwoOrMore,
 )
 from meddiff.core.segmenter import Segmenter
 from meddiff.core.start import StartsFrom
@@ -75,7 +75,7 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         clean_features: bool = False,
         noise_seed: Seed = 0,
         min_class_pixels: NonNegativeInt | None = None,
-        pixel_batch_size: Several = 64,
+        pixel_batch_size: TwoOrMore = 64,
         learning_rate: NonNegativeNumber = 1e-3,
         patience: NonNegativeInt = 50,
         **kwargs: Any,
