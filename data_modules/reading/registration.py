@@ -105,7 +105,7 @@ def _match(fixed: tuple[Volume, Matrix], moving: tuple[Volume, Matrix]) -> Matri
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """TwoOrMore threads add up in an order that varies, and no setting of one filter reaches all."""
+    """Several threads add up in an order that varies, and no setting of one filter reaches all."""
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
