@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from callbacks.steps import Every, is_last_batch_of_fit
 from callbacks.validation import is_due, is_scheduled
+from meddiff.core.ranges import PositiveInt, check_ranges
 
 
 def checkpoint_path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
@@ -209,8 +210,9 @@ class LastCheckpoint(_RunCheckpoint):
 
     name = "last"
 
-    def __init__(self, every_n_steps: int = 1000) -> None:
-        self._every = Every(every_n_steps, "last.every_n_steps")
+    def __init__(self, every_n_steps: PositiveInt = 1000) -> None:
+        check_ranges(LastCheckpoint, locals())
+        self._every = Every(every_n_steps)
         super().__init__(every_n_train_steps=every_n_steps)
         self._due = False
 

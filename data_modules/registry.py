@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from data_modules.errors import DataError
 from data_modules.kinds.base import DataModule
+from data_modules.kinds.ranges import PositiveInt, Seed, check_number
 from data_modules.listing.items import Problem
 from data_modules.reading.user_cache import write_whole
 
@@ -103,8 +104,8 @@ def write_phantom(name: str, root: str | Path, *, num: int, seed: int, **options
     write: Callable[..., list[Path]] = importlib.import_module(
         f"data_modules.phantoms.{name}"
     ).write
-    if num < 1:
-        raise DataError(f"--num: {num} given, expected 1 or more.")
+    check_number("--num", num, PositiveInt)
+    check_number("--seed", seed, Seed)
     folder = Path(root)
     marker = folder / _MARKER
     if folder.exists() and not folder.is_dir():

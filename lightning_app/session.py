@@ -28,6 +28,7 @@ from lightning_app.process import RUN_DIR_VARIABLE, Launch
 from lightning_app.record import facts, now, read_record, write_record
 from lightning_app.resolved import optimizer_values, trainer_values
 from lightning_app.run_directory import from_here, make_run_directory, next_config_file
+from lightning_app.signals import Stopped, ignore_more
 from lightning_app.system_errors import name_place
 
 
@@ -134,10 +135,9 @@ class Session:
 
     def _take(self) -> None:
         """Takes the lock, and removes what a killed launch was writing."""
-        lock = RunLock(self.directory, self._launch)
-        with nothing_left(*self._made), naming(lock.path):
-            lock.acquire()
-        self._lock = lock
+        self._lock = RunLock(self.directory, self._launch)
+        with nothing_left(*self._made), naming(self._lock.path):
+            self._lock.acquire()
         if self.resumed:
             remove_temporaries(self.directory)
 
@@ -180,6 +180,9 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        ignore_more()
+        if isinstance(error, Stopped) and self._record:
+            error.outcome = self._outcome()
         if self._directory is not None:
             name_place(error, self._directory)
         with self._released(), not_hiding(error):
@@ -192,8 +195,10 @@ class Session:
             self._remove_where_empty(error)
 
     def _remove_where_empty(self, error: BaseException | None) -> None:
-        """A mistake that was found before anything was done leaves no trace."""
-        if error is not None and not self.resumed and describe(error) and self._is_empty():
+        """A mistake that was found before anything was done leaves no trace, nor does a signal."""
+        idle = error is not None and (not self._record or describe(error) is not None)
+        made = self._lock is not None and not self.resumed and self.directory.is_dir()
+        if idle and made and self._is_empty():
             shutil.rmtree(self.directory)
             rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
 
@@ -213,6 +218,15 @@ class Session:
             self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
         write_record(self.directory, self._record)
 
+    def _outcome(self) -> str:
+        """What a signal leaves of the run, and how to go on."""
+        run = from_here(self.directory)
+        if self.subcommand != "fit":
+            return f"{run} is left unfinished; give the same command again"
+        last = Path(run, "checkpoints", "last.ckpt")
+        kept = f"{last} is kept" if last.is_file() else f"{run} has no checkpoint yet"
+        return f"{kept}; the same command with --resume auto goes on there"
+
     def _last_step(self) -> int | None:
         fitted = self.trainer is not None and self.subcommand == "fit"
         return self.trainer.global_step if fitted and self.trainer else None
@@ -223,9 +237,7 @@ class Session:
         return None if best is None else asdict(best)
 
     def _is_empty(self) -> bool:
-        """Whether this launch wrote down a run, and nothing else is in the directory."""
-        if not self._record:
-            return False
+        """Whether nothing but this class wrote into the run directory."""
         own = {"run.json", "config.yaml", "splits.json"}
         return all(path.name in own for path in self.directory.iterdir())
 

@@ -16,8 +16,8 @@ from lightning_app.cli import main
 from lightning_app.process import Launch
 from lightning_app.run_config import read_config
 from tests.lightning_app.conftest import Command
+from tests.lightning_app.test_lock import write_lock
 from tests.lightning_app.test_resume import Captured, Runs, interrupt, record
-from tests.lightning_app.test_run_directory import write_lock
 from tests.lightning_app.toys import ARGS
 
 STEPS = ("--trainer.max_steps", "4", "--trainer.val_check_interval", "2")

@@ -15,8 +15,8 @@ from lightning_app.comparison import comparable, differences
 from lightning_app.holder import NAME
 from lightning_app.resume import Limits
 from tests.lightning_app.conftest import Command
+from tests.lightning_app.test_lock import write_lock
 from tests.lightning_app.test_loggers import rows
-from tests.lightning_app.test_run_directory import write_lock
 from tests.lightning_app.toys import ARGS
 
 Runs = Callable[[], list[Path]]

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable as Function
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -55,6 +55,9 @@ class ToyModule(LightningModule):
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         self.log("test/loss", self.layer(batch[:, : self.hparams["width"]]).square().mean())
 
+    def predict_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        return {"index": torch.arange(len(batch))}
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.SGD(self.parameters(), lr=self.hparams["learning_rate"])
         if not self.hparams["schedule"]:
@@ -91,6 +94,7 @@ class ToyDataModule(LightningDataModule):
 
     val_dataloader = train_dataloader
     test_dataloader = train_dataloader
+    predict_dataloader = train_dataloader
 
     def split_table(self) -> dict[str, list[str]]:
         return {"train": ["a.png", "b.png"], "val": ["c.png"]}
@@ -174,3 +178,40 @@ class AtStep(Callback):
     ) -> None:
         if AtStep.does is not None and trainer.global_step == AtStep.step:
             AtStep.does()
+
+
+class Sends(Callback):
+    """Gets a signal at a hook, and another one while it leaves.
+
+    Args:
+        hook: Its name.
+        number: The signal's name.
+        again: That of the second one.
+    """
+
+    def __init__(self, hook: str, number: str, again: str | None = None) -> None:
+        self._again = again
+        setattr(self, hook, lambda *args, **kwargs: signal.raise_signal(signal.Signals[number]))
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if self._again is not None:
+            signal.raise_signal(signal.Signals[self._again])
+
+
+class FirstIsStopped(Callback):
+    """The first process gets a signal in a test, which the others would wait for.
+
+    Args:
+        number: The signal's name.
+    """
+
+    def __init__(self, number: str) -> None:
+        self._number = signal.Signals[number]
+
+    def on_test_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            signal.raise_signal(self._number)
+        time.sleep(120)
