@@ -145,11 +145,17 @@ class BestCheckpoint(_RunCheckpoint):
         figure = trainer.callback_metrics.get(str(self.monitor))
         if figure is None or figure.isnan() or not self.check_monitor_top_k(trainer, figure):
             return
-        if self.best_k_models and trainer.is_global_zero and self._file.is_file():
+        aside = bool(self.best_k_models) and trainer.is_global_zero and self._file.is_file()
+        if aside:
             self._file.replace(self._scheduled_file)
         # Before the file is written: it tells of itself, whereas `last` was saved before.
         self._final = Best(str(self.monitor), float(figure), trainer.global_step)
-        trainer.save_checkpoint(self._file)
+        try:
+            trainer.save_checkpoint(self._file)
+        except BaseException:  # such as a full disk
+            if aside:
+                self._scheduled_file.replace(self._file)
+            raise
 
     @property
     def _file(self) -> Path:

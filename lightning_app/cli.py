@@ -82,7 +82,8 @@ def main(args: Sequence[str] | None = None) -> int:
                 raise
             if _rank() > 0:  # the first process tells it in full
                 text = f"rank {_rank()}: {text.splitlines()[0]}"
-            print(text, file=sys.stderr)
+            with contextlib.suppress(OSError):  # where the log is on the full disk
+                print(text, file=sys.stderr)
             return error.exit_status if isinstance(error, UsageError) else 2
 
 
