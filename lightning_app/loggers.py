@@ -1,16 +1,20 @@
 """Where figures go: `metrics.csv` always, TensorBoard and Weights & Biases where asked for.
 
-What is sent to TensorBoard and Weights & Biases holds no path: a path may name a patient.
+What is sent to TensorBoard, Weights & Biases and a user's own loggers is what `redaction.py` lets
+through.
 """
 
 import csv
 import io
+import os
 import re
 import secrets
-from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -19,11 +23,11 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.files import atomic_write
-from lightning_app.home import PATH_KEY
+from lightning_app.config_files import carried_configs
+from lightning_app.redaction import Redaction
 
-REDACTED = "<path>"
-
-_METRIC = re.compile(r"^(?:train|val|test|perf)/[\w/]+$")
+_MADE_NAME = re.compile(r"\d{8}-\d{6}(?:-\d+)?|slurm-[\d.]+-r\d+")
+"""Names of run directories that hold nothing of a user's."""
 
 
 @dataclass
@@ -45,11 +49,13 @@ class WandbSettings:
         enabled: Whether the run is logged there.
         project: Name of the project.
         entity: User or team; null is the one that is logged in.
-        name: Name of the run; null is the config's name and the time.
+        name: Name of the run; null is the name of the config, where it comes with the package,
+            else of the module's class, and the time.
         group: Groups runs, such as the seeds of one experiment.
         tags: Labels of the run.
         notes: A longer description.
         offline: Whether everything stays on this disk; `wandb sync` sends it later.
+        pictures: Whether it gets the pictures of `samples/`, of test and validation images too.
     """
 
     enabled: bool = False
@@ -60,37 +66,66 @@ class WandbSettings:
     tags: list[str] = field(default_factory=list)
     notes: str | None = None
     offline: bool = False
+    pictures: bool = True
 
 
-def redact(value: Any, key: str = "") -> Any:
-    """A copy of a config in which every path is replaced by `<path>`."""
-    if isinstance(value, Mapping):
-        return {name: redact(item, str(name)) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [redact(item, key) for item in value]
-    if isinstance(value, Path):
-        return REDACTED
-    if not isinstance(value, str):
-        return value
-    by_name = key != "class_path" and PATH_KEY.search(key) is not None
-    looks_so = re.search(r"[/\\]|^~|^\.\.?$", value) is not None and not _METRIC.match(value)
-    return REDACTED if value and (by_name or looks_so) else value
+class RunTensorBoardLogger(TensorBoardLogger):
+    """TensorBoard, whose files are not named after the host."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer of event files."""
+        if self._experiment is None:
+            with _host_unnamed():
+                return super().experiment
+        return self._experiment
 
 
-class _Redacting:
-    """Redacts the hyper-parameters of any module and data module on their way to a service."""
+class RunWandbLogger(WandbLogger):
+    """Weights & Biases, with or without pictures.
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        given = vars(params) if isinstance(params, Namespace) else params
-        super().log_hyperparams(redact(given), *args, **kwargs)  # type: ignore[misc]
+    Args:
+        pictures: Whether pictures are sent.
+        **kwargs: As `WandbLogger`.
+    """
+
+    def __init__(self, pictures: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._pictures = pictures
+
+    @rank_zero_only
+    def log_image(self, key: str, images: list[Any], *args: Any, **kwargs: Any) -> None:
+        """Sends pictures, where they are to be sent."""
+        if self._pictures:
+            super().log_image(key, images, *args, **kwargs)
 
 
-class RedactingTensorBoardLogger(_Redacting, TensorBoardLogger):
-    """TensorBoard without paths."""
+@contextmanager
+def _host_unnamed() -> Iterator[None]:
+    """Hides the host's name from TensorBoard, which makes it a part of its files' names."""
+    from tensorboard.summary.writer import event_file_writer
+
+    there = event_file_writer.socket
+    event_file_writer.socket = SimpleNamespace(gethostname=lambda: "host")
+    try:
+        yield
+    finally:
+        event_file_writer.socket = there
 
 
-class RedactingWandbLogger(_Redacting, WandbLogger):
-    """Weights & Biases without paths."""
+def guarded(logger: Logger, redaction: Redaction) -> Logger:
+    """A logger that gets no settings but redacted ones, whoever sends them; changed in place."""
+    # On the object: Lightning and a module's own code call this method too.
+    send = partial(_send_redacted, logger.log_hyperparams, redaction)
+    logger.log_hyperparams = send  # type: ignore[method-assign]
+    return logger
+
+
+def _send_redacted(
+    send: Callable[..., None], redaction: Redaction, params: Any, *args: Any, **kwargs: Any
+) -> None:
+    send(redaction(params), *args, **kwargs)
 
 
 class _Rows(ExperimentWriter):
@@ -171,6 +206,10 @@ def make_loggers(
     run_dir: Path,
     tensorboard: TensorBoardSettings,
     wandb: WandbSettings,
+    own: Sequence[Logger],
+    redaction: Redaction,
+    *,
+    title: str,
     wandb_id: str | None,
     resumed_step: int | None,
 ) -> list[Logger]:
@@ -180,22 +219,38 @@ def make_loggers(
         run_dir: The run directory.
         tensorboard: Settings of TensorBoard.
         wandb: Settings of Weights & Biases.
+        own: The user's own ones.
+        redaction: What all but `metrics.csv` get of settings.
+        title: What the run is called at Weights & Biases where no name is given.
         wandb_id: The run's id there, the same in every launch of the run.
         resumed_step: The step that a resumed run continues from.
     """
-    loggers: list[Logger] = [RunCSVLogger(run_dir)]
+    sending: list[Logger] = []
     if tensorboard.enabled:
-        loggers.append(
-            RedactingTensorBoardLogger(
-                run_dir, name="tensorboard", version="", purge_step=resumed_step
-            )
+        sending.append(
+            RunTensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=resumed_step)
         )
     if wandb.enabled:
-        loggers.append(_wandb_logger(run_dir, wandb, wandb_id))
-    return loggers
+        sending.append(_wandb_logger(run_dir, wandb, title, wandb_id))
+    return [RunCSVLogger(run_dir), *(guarded(logger, redaction) for logger in [*sending, *own])]
 
 
-def _wandb_logger(run_dir: Path, given: WandbSettings, wandb_id: str | None) -> Logger:
+def run_title(run_dir: Path, module_class: str) -> str:
+    """A name for a run without a word of the user's: what was not typed for a service stays here.
+
+    Args:
+        run_dir: The run directory, `<config name>/<time>`; a user names configs, and may rename it.
+        module_class: The name of the module's class.
+    """
+    carried = {path.stem for path in carried_configs().rglob("*.yaml")}
+    config, made = run_dir.absolute().parent.name, run_dir.name
+    kind = config if config in carried else module_class
+    return f"{kind}-{made}" if _MADE_NAME.fullmatch(made) else kind
+
+
+def _wandb_logger(run_dir: Path, given: WandbSettings, title: str, wandb_id: str | None) -> Logger:
+    # Read when its client starts: reports of the client's own errors hold paths and hosts.
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
     import wandb
 
     # Neither the command line, nor the printed text, nor the code's place leaves the machine.
@@ -203,12 +258,14 @@ def _wandb_logger(run_dir: Path, given: WandbSettings, wandb_id: str | None) -> 
         console="off",
         disable_code=True,
         disable_git=True,
+        host="host",
         x_disable_meta=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
     )
-    return RedactingWandbLogger(
-        name=given.name or f"{run_dir.parent.name}-{run_dir.name}",
+    return RunWandbLogger(
+        pictures=given.pictures,
+        name=given.name or title,
         save_dir=run_dir,
         id=wandb_id,
         resume="allow",

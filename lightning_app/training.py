@@ -24,7 +24,7 @@ from lightning_app.errors import UsageError
 from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
 from lightning_app.launch_options import add_launch_options
-from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
+from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers, run_title
 from lightning_app.named_runs import checkpoint_of, with_run_config
 from lightning_app.parser import (
     BASES,
@@ -36,6 +36,7 @@ from lightning_app.parser import (
 )
 from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
+from lightning_app.redaction import Redaction
 from lightning_app.resolved import as_used
 from lightning_app.restore import GivenLearningRate, check_network, remembered_config
 from lightning_app.resume import Limits, last_checkpoint, run_to_resume
@@ -257,13 +258,23 @@ class MedDiffCLI(LightningCLI):
         if self._session.resumed and self._checkpoint is not None:
             step = int(self._checkpoint["global_step"])
         loggers = make_loggers(
-            directory, config.tensorboard, config.wandb, self._session.wandb_id, step
+            directory,
+            config.tensorboard,
+            config.wandb,
+            as_list(trainer.get("logger"), Logger),
+            Redaction(
+                self._subcommand_parsers[str(self.subcommand)],
+                (type(self.model), type(self.datamodule)),
+            ),
+            title=run_title(directory, type(self.model).__name__),
+            wandb_id=self._session.wandb_id,
+            resumed_step=step,
         )
         watching, bar = users_callbacks(trainer)
         settings = {
             "default_root_dir": str(directory),
             **self._fitted,
-            "logger": [*loggers, *as_list(trainer.get("logger"), Logger)],
+            "logger": loggers,
             "plugins": [*as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
             "enable_progress_bar": bar,
             "callbacks": [

@@ -1,0 +1,284 @@
+"""What may leave the machine of a run's settings: an allow-list that follows from their types.
+
+Numbers, booleans, None, names of classes and what a type enumerates leave. Every other string is
+`<redacted>`: a path, a date, an identifier of a subject cannot be told from a harmless word, so
+none is let through for how it looks or for the key that it stands under.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from functools import cache
+from pathlib import PurePath
+from types import UnionType
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
+
+import numpy as np
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
+from lightning.pytorch.strategies import Strategy, StrategyRegistry
+from torch import Tensor
+
+from lightning_app.kept_names import OF_TRAINER, kept_types
+from lightning_app.parser import subclasses
+
+REDACTED = "<redacted>"
+
+CodeName = NewType("CodeName", str)
+"""A name that code gives, such as that of an optimiser's setting."""
+
+_OPTIMIZERS = Mapping[CodeName, Mapping[CodeName, Any | list[Mapping[CodeName, Any]]]]
+_CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
+_NUMBERS = (int, float)  # bool is an int
+
+_REGISTERED: dict[type, Callable[[], Iterable[str]]] = {
+    Accelerator: lambda: ["auto", "gpu", *AcceleratorRegistry.available_accelerators()],
+    Strategy: lambda: ["auto", *StrategyRegistry.available_strategies()],
+}
+"""Where Lightning takes a registered name for an object of a class."""
+
+
+class Redaction:
+    """Redacts what is sent to a logger; the one way there.
+
+    Args:
+        parser: Knows the types of the keys of a config.
+        kinds: The classes of the module and the data module, whose arguments are their
+            hyper-parameters.
+    """
+
+    def __init__(self, parser: ArgumentParser, kinds: Iterable[type]) -> None:
+        self._config = _types_of(parser)
+        self._arguments = [argument_types(kind) for kind in kinds]
+
+    def __call__(self, params: Any) -> dict[str, Any]:
+        """A copy of what may leave.
+
+        Args:
+            params: `config` or `optimizers` of a run, or hyper-parameters by name.
+        """
+        given = vars(params) if isinstance(params, Namespace) else params
+        sent: dict[str, Any] = {}
+        for key, value in given.items():
+            if key == "config":
+                sent[key] = _section(value, self._config)
+            elif key == "optimizers":
+                sent[key] = redact(value, _OPTIMIZERS)
+            else:
+                own = [types[key] for types in self._arguments if key in types]
+                name = key if own else _unused(REDACTED, sent)
+                # Where both classes have it, it is what both let through.
+                ways = [redact(value, hint) for hint in own or [Any]]
+                sent[name] = ways[0] if all(way == ways[0] for way in ways) else REDACTED
+        return sent
+
+
+def redact(value: Any, hint: Any = Any, *, listed: bool = False) -> Any:
+    """What may leave of a value.
+
+    Args:
+        value: Any value.
+        hint: The type that its argument was declared with.
+        listed: Whether it is an item of a collection. There a number is redacted where the type
+            lets in any string: YAML makes a number of an identifier such as `101`.
+    """
+    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1):
+        value = value.item()
+    if value is None:
+        return None
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, str):
+        return value if value == "" else _word(value, hint)
+    if isinstance(value, _NUMBERS):
+        return value if _takes_number(value, hint, listed) else REDACTED
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return _section(fields, _hints(type(value)))
+    if isinstance(value, Mapping | Namespace):
+        return _mapping(vars(value) if isinstance(value, Namespace) else value, hint)
+    if isinstance(value, list | tuple | set | frozenset):
+        return _items(value, hint)
+    return REDACTED
+
+
+@cache
+def argument_types(kind: type) -> Mapping[str, Any]:
+    """The types of a class's arguments by name, those that it passes on to its bases too."""
+    parser = ArgumentParser(exit_on_error=False)
+    try:
+        parser.add_class_arguments(kind, "of", fail_untyped=False)
+    except Exception:
+        # Of a class that cannot be understood, no string leaves.
+        return {}
+    types = {key.removeprefix("of."): hint for key, hint in _types_of(parser).items()}
+    return types | kept_types(kind)
+
+
+def _types_of(parser: ArgumentParser) -> dict[str, Any]:
+    """The types of a parser's keys, by dotted key."""
+    types = {
+        action.dest: action._typehint for action in parser._actions if hasattr(action, "_typehint")
+    }
+    kept = {f"trainer.{key}": hint for key, hint in OF_TRAINER.items()}
+    return types | {key: hint for key, hint in kept.items() if key in types}
+
+
+def _section(values: Any, types: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values whose keys are arguments; a key that is none is somebody's own and is redacted."""
+    sent: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if key in types:
+            sent[name] = redact(value, types[key])
+        elif any(other.startswith(f"{key}.") for other in types) and isinstance(value, Mapping):
+            sent[name] = _section(value, types, f"{key}.")
+        else:
+            sent[_unused(REDACTED, sent)] = redact(value)
+    return sent
+
+
+def _mapping(value: Mapping[Any, Any], hint: Any) -> dict[Any, Any]:
+    if "class_path" in value and set(value) <= _CLASS_KEYS:
+        return _instance(value)
+    members = list(_members(hint))
+    for member in members:
+        if isinstance(member, type) and _hints(member):
+            return _section(value, _hints(member))
+    arguments = [get_args(member) for member in members if _is(member, Mapping)]
+    keys, values = next((pair for pair in arguments if len(pair) == 2), (str, Any))
+    sent: dict[Any, Any] = {}
+    for key, item in value.items():
+        shown = redact(key, keys, listed=True)
+        sent[_unused(shown, sent) if shown == REDACTED else shown] = redact(
+            item, values, listed=True
+        )
+    return sent
+
+
+def _instance(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A class with its arguments, as a config names them."""
+    kind = _loaded(value["class_path"])
+    types = argument_types(kind) if isinstance(kind, type) else {}
+    sent: dict[str, Any] = {"class_path": kind.__name__ if kind else REDACTED}
+    for key in ("init_args", "dict_kwargs"):
+        if key in value:
+            sent[key] = _section(value[key] or {}, types)
+    return sent
+
+
+def _items(value: Iterable[Any], hint: Any) -> list[Any]:
+    """The items of a collection, by the types that the collections of a hint hold."""
+    hints: list[Any] = []
+    for member in _members(hint):
+        if member is Any:
+            hints.append(Any)
+        elif _is(member, Iterable) and not _is(member, Mapping):
+            hints += [item for item in get_args(member) or [Any] if item is not Ellipsis]
+    any_of = Union[tuple(hints)] if hints else Any  # noqa: UP007 (of a number known only now)
+    return [redact(item, any_of, listed=True) for item in value]
+
+
+def _word(value: str, hint: Any) -> str:
+    """A string that a type enumerates, or the name of a class; else it is redacted."""
+    for member in _members(hint):
+        if member is CodeName or (get_origin(member) is Literal and value in get_args(member)):
+            return value
+        if isinstance(member, type) and issubclass(member, Enum) and value in member.__members__:
+            return value
+        if _is_plain(member):
+            continue
+        found = _loaded(value)
+        if found is not None and (not isinstance(member, type) or _is_kind_of(found, member)):
+            return str(found.__name__)
+        if isinstance(member, type) and value in {*_registered(member), *_names_below(member)}:
+            return value
+    return REDACTED
+
+
+def _takes_number(value: float, hint: Any, listed: bool) -> bool:
+    members = list(_members(hint))
+    if listed and str in members:
+        return False
+    return any(
+        member in (Any, object)
+        or (isinstance(member, type) and issubclass(member, _NUMBERS))
+        or (get_origin(member) is Literal and value in get_args(member))
+        for member in members
+    )
+
+
+def _members(hint: Any) -> Iterator[Any]:
+    """The types that a union is of; any other type itself."""
+    if get_origin(hint) in (Union, UnionType):
+        for member in get_args(hint):
+            yield from _members(member)
+    elif get_origin(hint) is Annotated:
+        yield from _members(get_args(hint)[0])
+    else:
+        yield hint
+
+
+def _is(hint: Any, kind: type) -> bool:
+    origin = get_origin(hint) or hint
+    return isinstance(origin, type) and issubclass(origin, kind) and not issubclass(origin, str)
+
+
+def _is_plain(member: Any) -> bool:
+    """Whether a type has no class that a string could name."""
+    plain = (str, bytes, bool, int, float, type(None), PurePath)
+    return member is Any or _is(member, Iterable) or member in plain or get_origin(member) is Literal
+
+
+def _is_kind_of(found: Any, kind: type) -> bool:
+    return isinstance(found, type) and issubclass(found, kind)
+
+
+def _registered(kind: type) -> Iterable[str]:
+    return _REGISTERED.get(kind, list)()
+
+
+def _names_below(kind: type) -> Iterator[str]:
+    """The names of the classes that stand on one."""
+    # `type` itself tells its subclasses only when asked about one.
+    for below in type.__subclasses__(kind):
+        yield below.__name__
+        yield from _names_below(below)
+
+
+def _hints(kind: type) -> Mapping[str, Any]:
+    """The types of the fields of a dataclass or a typed dict; empty for others."""
+    if not (dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)):
+        return {}
+    try:
+        return typing.get_type_hints(kind)
+    except (NameError, TypeError):  # of a name that is only there for type checkers
+        return {}
+
+
+def _loaded(name: Any) -> Any:
+    """The class or function that a name stands for; nothing is imported for it."""
+    if not isinstance(name, str):
+        return None
+    place, _, last = name.rpartition(".")
+    if not place:
+        known = subclasses(LightningModule) | subclasses(LightningDataModule)
+        return known.get(name)
+    found = getattr(sys.modules.get(place), last, None)
+    return found if callable(found) and hasattr(found, "__name__") else None
+
+
+def _unused(name: str, taken: Mapping[Any, Any]) -> str:
+    number, unused = 1, name
+    while unused in taken:
+        number += 1
+        unused = f"{name[:-1]} {number}>"
+    return unused
