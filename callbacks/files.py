@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from meddiff.core.portable import with_paths, without_paths
+
 
 @contextmanager
 def atomic_write(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
@@ -39,8 +41,8 @@ def atomic_write(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written under a temporary name and renamed.
 
-    Lightning's own writer holds a whole second copy of the checkpoint in memory and does not flush
-    it to the disk before the rename.
+    They hold no paths of this machine. Lightning's own writer holds a whole second copy of the
+    checkpoint in memory and does not flush it to the disk before the rename.
     """
 
     def save_checkpoint(
@@ -57,4 +59,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO takes no storage_options")
         with atomic_write(Path(path)) as file:
-            torch.save(checkpoint, file)
+            torch.save(without_paths(checkpoint, Path(path)), file)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """Reads a checkpoint, with the paths of its run where it lies now."""
+        return with_paths(super().load_checkpoint(path, *args, **kwargs), Path(path))

@@ -235,7 +235,9 @@ def _is(hint: Any, kind: type) -> bool:
 def _is_plain(member: Any) -> bool:
     """Whether a type has no class that a string could name."""
     plain = (str, bytes, bool, int, float, type(None), PurePath)
-    return member is Any or _is(member, Iterable) or member in plain or get_origin(member) is Literal
+    return (
+        member is Any or _is(member, Iterable) or member in plain or get_origin(member) is Literal
+    )
 
 
 def _is_kind_of(found: Any, kind: type) -> bool:
@@ -249,6 +251,7 @@ def _registered(kind: type) -> Iterable[str]:
 def _names_below(kind: type) -> Iterator[str]:
     """The names of the classes that stand on one."""
     # `type` itself tells its subclasses only when asked about one.
+    below: type
     for below in type.__subclasses__(kind):
         yield below.__name__
         yield from _names_below(below)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 
+from meddiff.core.portable import is_name, with_paths
+
 _PACKAGE = "meddiff"
 
 IDENTITY = "meddiff"
@@ -72,7 +74,10 @@ def find_checkpoint(path: str | Path, prefer: tuple[str, ...] = ("best", "last")
     if path.is_file():
         return path
     if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint or run directory")
+        named = "; it is the name that a checkpoint keeps of its start, give a path"
+        raise CheckpointError(
+            f"{path}: no such checkpoint or run directory{named if is_name(str(path)) else ''}"
+        )
     candidates = [path / "checkpoints" / f"{name}.ckpt" for name in prefer]
     for candidate in candidates:
         if candidate.is_file():
@@ -108,7 +113,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint")
-    return checkpoint
+    found: dict[str, Any] = with_paths(checkpoint, path)
+    return found
 
 
 def class_path_of(checkpoint: dict[str, Any], path: str | Path) -> str:
@@ -160,7 +166,12 @@ def check_written_by(checkpoint: dict[str, Any], names: Sequence[str], path: str
         )
 
 
-def load(path: str | Path, map_location: str | torch.device = "cpu") -> LightningModule:
+def load(
+    path: str | Path,
+    map_location: str | torch.device = "cpu",
+    *,
+    init_from: str | Path | None = None,
+) -> LightningModule:
     """Loads a finished run, ready for `sample`, `segment` and the like.
 
     The weights are those to use: of the best checkpoint where the run kept one, else of the last,
@@ -169,6 +180,8 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
     Args:
         path: A run directory or a checkpoint.
         map_location: Where the weights go.
+        init_from: The run directory or checkpoint that it started from, for a module that needs it
+            again (`LEDMModule`) and does not find it where it was.
 
     Returns:
         The module in evaluation mode.
@@ -194,6 +207,8 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
         for key, value in checkpoint["hyper_parameters"].items()
         if key not in {"_class_path", "_instantiator"}
     }
+    if init_from is not None:
+        arguments["init_from"] = str(init_from)
     unknown = sorted(arguments.keys() - init_arguments(known[class_path]))
     if unknown:
         raise CheckpointError(
