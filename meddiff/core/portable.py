@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
+from lightning.pytorch import Trainer
 
 RUN = "<run>"
 """Stands in a checkpoint for the directory of the run that wrote it."""
@@ -53,6 +54,15 @@ def run_of(file: Path) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
+def run_of_trainer(trainer: Trainer) -> Path:
+    """The run directory that a trainer's checkpoints will lie in."""
+    root = Path(trainer.default_root_dir)
+    folders = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
+    there = [Path(folder) for folder in folders if folder]
+    # A user's own callback may keep more of them elsewhere.
+    return root if not there or root / "checkpoints" in there else run_of(there[0] / "any.ckpt")
+
+
 def from_run(path: Path, run: Path) -> str | None:
     """A path as seen from a run directory; None where it lies beyond the folder of the runs.
 
@@ -91,15 +101,16 @@ def without_paths(checkpoint: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 def _named(argument: Any) -> Callable[[str], str]:
     """Makes names of starts, and absolute paths of others, for one argument of a module."""
+    of_start = str(argument).endswith("_from")
 
     def change(text: str) -> str:
-        if is_name(text) or not os.path.exists(os.path.expanduser(text)):
-            return text
         path = Path(text).expanduser()
+        if is_name(text) or not (os.path.exists(path) or (of_start and "/" in text)):
+            return text
         starts = [path, *(path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))]
         file = next((start for start in starts if start.is_file()), None)
-        if file is not None and str(argument).endswith("_from"):
-            return name_of(file)
+        if of_start:
+            return path.name if file is None else name_of(file)
         return str(path.absolute()) if "/" in text else text
 
     return change

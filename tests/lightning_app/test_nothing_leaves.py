@@ -121,9 +121,9 @@ def write_data(folder: Path) -> None:
     for modality in ("T1", "T2", "PD"):
         (folder / "volumes" / modality).mkdir(parents=True)
         for name in ("subj0815", "20010203", "8150815", "subj0", "subj02", "subj03"):
-            volume = nib.Nifti1Image(draw.random((16, 16, 8)).astype(np.float32), np.eye(4))  # type: ignore[no-untyped-call]
-            volume.header["descrip"] = b"Kowalski"  # type: ignore[index]
-            nib.save(volume, folder / "volumes" / modality / f"{name}.nii.gz")  # type: ignore[no-untyped-call]
+            volume = nib.Nifti1Image(draw.random((16, 16, 8)).astype(np.float32), np.eye(4))
+            volume.header["descrip"] = b"Kowalski"
+            nib.save(volume, folder / "volumes" / modality / f"{name}.nii.gz")
 
 
 def config(data: dict[str, Any], start: Path | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from meddiff.baselines.ledm.features import DecoderFeatures, fingerprint
 from meddiff.baselines.ledm.pixels import LabelledPixels
 from meddiff.baselines.ledm.presets import LEDM_PRESETS
 from meddiff.core.checkpoint import LIVE, CheckpointError
-from meddiff.core.portable import RUN, from_run, start_in_config
+from meddiff.core.portable import RUN, from_run, run_of_trainer, start_in_config
 from meddiff.core.precision import full_precision
 from meddiff.core.protocols import ProvidesLabelled
 from meddiff.core.randomness import mix
@@ -253,7 +253,7 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         if self.hparams["init_from"] is None:
             return
         if self._trainer is not None:
-            checkpoint["ledm"] |= self._places(Path(self._trainer.default_root_dir))
+            checkpoint["ledm"] |= self._places(run_of_trainer(self._trainer))
         for key in {"state_dict", LIVE} & checkpoint.keys():
             kept = {k: v for k, v in checkpoint[key].items() if not k.startswith("unet.")}
             checkpoint[key] = kept
