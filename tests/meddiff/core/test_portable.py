@@ -16,7 +16,6 @@ from meddiff.core.checkpoint import CheckpointError, find_checkpoint, read_check
 from meddiff.core.portable import from_run, is_name, name_of, start_in_config, without_paths
 from meddiff.core.start import StartsFrom
 
-
 HASH = hashlib.sha256(b"weights").hexdigest()[:16]
 
 
