@@ -63,20 +63,28 @@ class Redaction:
         Args:
             params: `config` or `optimizers` of a run, or hyper-parameters by name.
         """
-        given = vars(params) if isinstance(params, Namespace) else params
         sent: dict[str, Any] = {}
-        for key, value in given.items():
-            if key == "config":
+        for key, value in _by_name(params).items():
+            own = [types[key] for types in self._arguments if key in types]
+            if key == "config" and isinstance(value, Mapping):
                 sent[key] = _section(value, self._config)
-            elif key == "optimizers":
+            elif key == "optimizers" and not own:
                 sent[key] = redact(value, _OPTIMIZERS)
             else:
-                own = [types[key] for types in self._arguments if key in types]
-                name = key if own else _unused(REDACTED, sent)
                 # Where both classes have it, it is what both let through.
                 ways = [redact(value, hint) for hint in own or [Any]]
+                name = key if own else _unused(REDACTED, sent)
                 sent[name] = ways[0] if all(way == ways[0] for way in ways) else REDACTED
         return sent
+
+
+def _by_name(params: Any) -> Mapping[Any, Any]:
+    """What may be given to a logger, as a mapping."""
+    if dataclasses.is_dataclass(params):
+        return {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    if isinstance(params, Namespace):
+        return vars(params)
+    return params if isinstance(params, Mapping) else {}
 
 
 def redact(value: Any, hint: Any = Any, *, listed: bool = False) -> Any:
@@ -101,10 +109,9 @@ def redact(value: Any, hint: Any = Any, *, listed: bool = False) -> Any:
     if isinstance(value, _NUMBERS):
         return value if _takes_number(value, hint, listed) else REDACTED
     if dataclasses.is_dataclass(value):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return _section(fields, _hints(type(value)))
+        return _section(_by_name(value), _hints(type(value)))
     if isinstance(value, Mapping | Namespace):
-        return _mapping(vars(value) if isinstance(value, Namespace) else value, hint)
+        return _mapping(_by_name(value), hint)
     if isinstance(value, list | tuple | set | frozenset):
         return _items(value, hint)
     return REDACTED
@@ -132,7 +139,9 @@ def _types_of(parser: ArgumentParser) -> dict[str, Any]:
     return types | {key: hint for key, hint in kept.items() if key in types}
 
 
-def _section(values: Any, types: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _section(
+    values: Mapping[Any, Any], types: Mapping[str, Any], prefix: str = ""
+) -> dict[str, Any]:
     """Values whose keys are arguments; a key that is none is somebody's own and is redacted."""
     sent: dict[str, Any] = {}
     for name, value in values.items():
@@ -170,8 +179,11 @@ def _instance(value: Mapping[str, Any]) -> dict[str, Any]:
     types = argument_types(kind) if isinstance(kind, type) else {}
     sent: dict[str, Any] = {"class_path": kind.__name__ if kind else REDACTED}
     for key in ("init_args", "dict_kwargs"):
-        if key in value:
-            sent[key] = _section(value[key] or {}, types)
+        own = value.get(key)
+        if isinstance(own, Mapping | Namespace):
+            sent[key] = _section(_by_name(own), types)
+        elif own is not None:
+            sent[key] = REDACTED
     return sent
 
 
@@ -192,7 +204,7 @@ def _word(value: str, hint: Any) -> str:
     for member in _members(hint):
         if member is CodeName or (get_origin(member) is Literal and value in get_args(member)):
             return value
-        if isinstance(member, type) and issubclass(member, Enum) and value in member.__members__:
+        if _is_kind_of(member, Enum) and value in member.__members__:
             return value
         if _is_plain(member):
             continue
@@ -206,11 +218,11 @@ def _word(value: str, hint: Any) -> str:
 
 def _takes_number(value: float, hint: Any, listed: bool) -> bool:
     members = list(_members(hint))
-    if listed and str in members:
+    if listed and any(_is_kind_of(member, str) for member in members):
         return False
     return any(
         member in (Any, object)
-        or (isinstance(member, type) and issubclass(member, _NUMBERS))
+        or _is_kind_of(member, _NUMBERS)
         or (get_origin(member) is Literal and value in get_args(member))
         for member in members
     )
@@ -234,14 +246,15 @@ def _is(hint: Any, kind: type) -> bool:
 
 def _is_plain(member: Any) -> bool:
     """Whether a type has no class that a string could name."""
-    plain = (str, bytes, bool, int, float, type(None), PurePath)
-    return (
-        member is Any or _is(member, Iterable) or member in plain or get_origin(member) is Literal
-    )
+    plain = (Any, object, str, bytes, bool, int, float, type(None), PurePath)
+    return member in plain or _is(member, Iterable) or get_origin(member) is Literal
 
 
-def _is_kind_of(found: Any, kind: type) -> bool:
-    return isinstance(found, type) and issubclass(found, kind)
+def _is_kind_of(found: Any, kind: type | tuple[type, ...]) -> bool:
+    try:
+        return isinstance(found, type) and issubclass(found, kind)
+    except TypeError:  # of a protocol that cannot be asked
+        return False
 
 
 def _registered(kind: type) -> Iterable[str]:

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from meddiff.core.checkpoint import CheckpointError
+from meddiff.core.portable import is_name
 
 RATE_NAMES = ("learning_rate", "lr")
 
@@ -54,7 +55,7 @@ def check_network(checkpoint: dict[str, Any], module: LightningModule, path: str
     differing = [
         f"{key} {remembered[key]!r} there, {value!r} here"
         for key, value in module.hparams.items()
-        if key in remembered and remembered[key] != value
+        if key in remembered and remembered[key] != value and not is_name(str(remembered[key]))
     ]
     more = f"\nArguments that differ: {'; '.join(differing)}" if differing else ""
     raise CheckpointError(

@@ -1,10 +1,17 @@
 import csv
 import json
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import WandbLogger
 
-from lightning_app.loggers import RunCSVLogger
+from callbacks.publishing import publish
+from lightning_app.loggers import RunCSVLogger, RunWandbLogger
 from tests.lightning_app.conftest import Command
 
 
@@ -76,3 +83,31 @@ def test_wandb_gets_the_config_without_paths_and_one_id(
         assert b"last.every_n_steps" in content or b"every_n_steps" in content
         assert b"patient-doe" not in content
         assert str(tmp_path).encode() not in content
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_one_switch_keeps_pictures_from_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: bool
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(WandbLogger, "log_image", lambda self, key, images, **_: sent.append(key))
+    logger = RunWandbLogger(pictures, save_dir=tmp_path, offline=True)
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[logger], default_root_dir=str(tmp_path))
+    publish(cast(Trainer, trainer), "samples", torch.zeros(3, 4, 4, dtype=torch.uint8), step=2)
+    assert sent == (["samples"] if pictures else [])
+    assert (tmp_path / "samples" / "step-00000002.png").is_file()
+
+
+def test_paths_of_a_users_own_checkpoints_move_with_the_run(toy: Command, tmp_path: Path) -> None:
+    own = '[{"class_path": "ModelCheckpoint", "init_args": {"monitor": "val/loss"}}]'
+    given = ["--trainer.callbacks", own]
+    assert toy("fit", "--trainer.max_steps", "4", *given) == 0
+    (run,) = (tmp_path / "runs" / "ToyModule").iterdir()
+    moved = run.rename(run.with_name("20260101-120000"))
+    raw = torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)
+    (key,) = [key for key in raw["callbacks"] if key.startswith("ModelCheckpoint")]
+    assert raw["callbacks"][key]["dirpath"].startswith("<run>/")
+    with warnings.catch_warnings():
+        # Else Lightning forgets which one was the best.
+        warnings.filterwarnings("error", message="The dirpath has changed")
+        assert toy("fit", "--trainer.max_steps", "8", "--resume", str(moved), *given) == 0

@@ -3,6 +3,7 @@
 import datetime
 import enum
 import pickle
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ class Visit(TypedDict):
 
 Kind = Literal["mild", "severe"]
 DATE = datetime.date(1963, 11, 22)
+ANY_STOP = {"class_path": "EarlyStopping", "init_args": REDACTED}
 STR_CLASS = "lightning.pytorch.callbacks.EarlyStopping"
 
 
@@ -108,6 +110,9 @@ STR_CLASS = "lightning.pytorch.callbacks.EarlyStopping"
         (Site("x", "lab", 3), Any, {"name": REDACTED, "kind": "lab", "beds": 3}),
         ({"day": "x", "hours": 2.0}, Visit, {"day": REDACTED, "hours": 2.0}),
         ({"smith": 2.0}, Visit, {REDACTED: 2.0}),
+        ({"class_path": STR_CLASS, "init_args": ["smith"]}, Any, ANY_STOP),
+        ({"class_path": 3}, Any, {"class_path": REDACTED}),
+        (Namespace(smith=1), dict[str, int], {REDACTED: 1}),
         # Arrays and tensors.
         (np.float32(0.5), float, 0.5),
         (np.int64(101), str, REDACTED),
@@ -126,6 +131,7 @@ STR_CLASS = "lightning.pytorch.callbacks.EarlyStopping"
         (STR_CLASS, str, REDACTED),
         (STR_CLASS, Strategy, REDACTED),
         ("smith.clinic.Net", Callback, REDACTED),
+        ("EarlyStopping", object, REDACTED),
         (
             {"class_path": "smith.Net", "init_args": {"x": "y"}},
             Any,
@@ -243,6 +249,31 @@ def test_every_way_to_a_logger_is_the_same_one() -> None:
         "preset": REDACTED,  # a plain string in this module
         REDACTED: 3,
     }
+
+
+class Own(ToyModule):
+    """Has arguments that are named like sections."""
+
+    def __init__(
+        self, config: str = "", optimizers: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("params", "left"),
+    [
+        ({"config": "smith"}, {"config": REDACTED}),
+        ({"config": {"smith": "x"}}, {"config": {REDACTED: REDACTED}}),
+        ({"optimizers": {"smith": 0.1}}, {"optimizers": {REDACTED: 0.1}}),
+        (Namespace(root="smith", seed=3), {"root": REDACTED, "seed": 3}),
+        (Site("x", "lab", 3), {REDACTED: REDACTED, "<redacted 2>": REDACTED, "<redacted 3>": 3}),
+        (None, {}),
+        ("smith", {}),
+    ],
+)
+def test_what_a_users_code_sends_is_redacted_in_any_form(params: Any, left: Any) -> None:
+    assert Redaction(ArgumentParser(), (Own, ToyDataModule))(params) == left
 
 
 def test_a_loggers_own_way_is_closed_for_everybody_who_knows_it(tmp_path: Path) -> None:
