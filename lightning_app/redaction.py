@@ -8,25 +8,27 @@ none is let through for how it looks or for the key that it stands under.
 from __future__ import annotations
 
 import dataclasses
-import sys
-import typing
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from functools import cache
-from pathlib import PurePath
-from types import UnionType
-from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
+from typing import Any, Literal, NewType, Union, get_args, get_origin
 
 import numpy as np
 from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
-from lightning.pytorch.strategies import Strategy, StrategyRegistry
 from torch import Tensor
 
-from lightning_app.kept_names import OF_TRAINER, kept_types
-from lightning_app.parser import subclasses
+from lightning_app.declared import (
+    argument_types,
+    fields_of,
+    is_a,
+    is_kind_of,
+    is_plain,
+    loaded,
+    members,
+    names_below,
+    registered,
+    types_of,
+)
 
 REDACTED = "<redacted>"
 
@@ -36,12 +38,6 @@ CodeName = NewType("CodeName", str)
 _OPTIMIZERS = Mapping[CodeName, Mapping[CodeName, Any | list[Mapping[CodeName, Any]]]]
 _CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 _NUMBERS = (int, float)  # bool is an int
-
-_REGISTERED: dict[type, Callable[[], Iterable[str]]] = {
-    Accelerator: lambda: ["auto", "gpu", *AcceleratorRegistry.available_accelerators()],
-    Strategy: lambda: ["auto", *StrategyRegistry.available_strategies()],
-}
-"""Where Lightning takes a registered name for an object of a class."""
 
 
 class Redaction:
@@ -54,7 +50,7 @@ class Redaction:
     """
 
     def __init__(self, parser: ArgumentParser, kinds: Iterable[type]) -> None:
-        self._config = _types_of(parser)
+        self._config = types_of(parser)
         self._arguments = [argument_types(kind) for kind in kinds]
 
     def __call__(self, params: Any) -> dict[str, Any]:
@@ -109,34 +105,12 @@ def redact(value: Any, hint: Any = Any, *, listed: bool = False) -> Any:
     if isinstance(value, _NUMBERS):
         return value if _takes_number(value, hint, listed) else REDACTED
     if dataclasses.is_dataclass(value):
-        return _section(_by_name(value), _hints(type(value)))
+        return _section(_by_name(value), fields_of(type(value)))
     if isinstance(value, Mapping | Namespace):
         return _mapping(_by_name(value), hint)
     if isinstance(value, list | tuple | set | frozenset):
         return _items(value, hint)
     return REDACTED
-
-
-@cache
-def argument_types(kind: type) -> Mapping[str, Any]:
-    """The types of a class's arguments by name, those that it passes on to its bases too."""
-    parser = ArgumentParser(exit_on_error=False)
-    try:
-        parser.add_class_arguments(kind, "of", fail_untyped=False)
-    except Exception:
-        # Of a class that cannot be understood, no string leaves.
-        return {}
-    types = {key.removeprefix("of."): hint for key, hint in _types_of(parser).items()}
-    return types | kept_types(kind)
-
-
-def _types_of(parser: ArgumentParser) -> dict[str, Any]:
-    """The types of a parser's keys, by dotted key."""
-    types = {
-        action.dest: action._typehint for action in parser._actions if hasattr(action, "_typehint")
-    }
-    kept = {f"trainer.{key}": hint for key, hint in OF_TRAINER.items()}
-    return types | {key: hint for key, hint in kept.items() if key in types}
 
 
 def _section(
@@ -158,11 +132,11 @@ def _section(
 def _mapping(value: Mapping[Any, Any], hint: Any) -> dict[Any, Any]:
     if "class_path" in value and set(value) <= _CLASS_KEYS:
         return _instance(value)
-    members = list(_members(hint))
-    for member in members:
-        if isinstance(member, type) and _hints(member):
-            return _section(value, _hints(member))
-    arguments = [get_args(member) for member in members if _is(member, Mapping)]
+    kinds = list(members(hint))
+    for member in kinds:
+        if isinstance(member, type) and fields_of(member):
+            return _section(value, fields_of(member))
+    arguments = [get_args(member) for member in kinds if is_a(member, Mapping)]
     keys, values = next((pair for pair in arguments if len(pair) == 2), (str, Any))
     sent: dict[Any, Any] = {}
     for key, item in value.items():
@@ -175,7 +149,7 @@ def _mapping(value: Mapping[Any, Any], hint: Any) -> dict[Any, Any]:
 
 def _instance(value: Mapping[str, Any]) -> dict[str, Any]:
     """A class with its arguments, as a config names them."""
-    kind = _loaded(value["class_path"])
+    kind = loaded(value["class_path"])
     types = argument_types(kind) if isinstance(kind, type) else {}
     sent: dict[str, Any] = {"class_path": kind.__name__ if kind else REDACTED}
     for key in ("init_args", "dict_kwargs"):
@@ -189,107 +163,43 @@ def _instance(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _items(value: Iterable[Any], hint: Any) -> list[Any]:
     """The items of a collection, by the types that the collections of a hint hold."""
-    hints: list[Any] = []
-    for member in _members(hint):
+    items: list[Any] = []
+    for member in members(hint):
         if member is Any:
-            hints.append(Any)
-        elif _is(member, Iterable) and not _is(member, Mapping):
-            hints += [item for item in get_args(member) or [Any] if item is not Ellipsis]
-    any_of = Union[tuple(hints)] if hints else Any  # noqa: UP007 (of a number known only now)
+            items.append(Any)
+        elif is_a(member, Iterable) and not is_a(member, Mapping):
+            items += [item for item in get_args(member) or [Any] if item is not Ellipsis]
+    any_of = Union[tuple(items)] if items else Any  # noqa: UP007 (of a number known only now)
     return [redact(item, any_of, listed=True) for item in value]
 
 
 def _word(value: str, hint: Any) -> str:
     """A string that a type enumerates, or the name of a class; else it is redacted."""
-    for member in _members(hint):
+    for member in members(hint):
         if member is CodeName or (get_origin(member) is Literal and value in get_args(member)):
             return value
-        if _is_kind_of(member, Enum) and value in member.__members__:
+        if is_kind_of(member, Enum) and value in member.__members__:
             return value
-        if _is_plain(member):
+        if is_plain(member):
             continue
-        found = _loaded(value)
-        if found is not None and (not isinstance(member, type) or _is_kind_of(found, member)):
+        found = loaded(value)
+        if found is not None and (not isinstance(member, type) or is_kind_of(found, member)):
             return str(found.__name__)
-        if isinstance(member, type) and value in {*_registered(member), *_names_below(member)}:
+        if isinstance(member, type) and value in {*registered(member), *names_below(member)}:
             return value
     return REDACTED
 
 
 def _takes_number(value: float, hint: Any, listed: bool) -> bool:
-    members = list(_members(hint))
-    if listed and any(_is_kind_of(member, str) for member in members):
+    kinds = list(members(hint))
+    if listed and any(is_kind_of(member, str) for member in kinds):
         return False
     return any(
         member in (Any, object)
-        or _is_kind_of(member, _NUMBERS)
+        or is_kind_of(member, _NUMBERS)
         or (get_origin(member) is Literal and value in get_args(member))
-        for member in members
+        for member in kinds
     )
-
-
-def _members(hint: Any) -> Iterator[Any]:
-    """The types that a union is of; any other type itself."""
-    if get_origin(hint) in (Union, UnionType):
-        for member in get_args(hint):
-            yield from _members(member)
-    elif get_origin(hint) is Annotated:
-        yield from _members(get_args(hint)[0])
-    else:
-        yield hint
-
-
-def _is(hint: Any, kind: type) -> bool:
-    origin = get_origin(hint) or hint
-    return isinstance(origin, type) and issubclass(origin, kind) and not issubclass(origin, str)
-
-
-def _is_plain(member: Any) -> bool:
-    """Whether a type has no class that a string could name."""
-    plain = (Any, object, str, bytes, bool, int, float, type(None), PurePath)
-    return member in plain or _is(member, Iterable) or get_origin(member) is Literal
-
-
-def _is_kind_of(found: Any, kind: type | tuple[type, ...]) -> bool:
-    try:
-        return isinstance(found, type) and issubclass(found, kind)
-    except TypeError:  # of a protocol that cannot be asked
-        return False
-
-
-def _registered(kind: type) -> Iterable[str]:
-    return _REGISTERED.get(kind, list)()
-
-
-def _names_below(kind: type) -> Iterator[str]:
-    """The names of the classes that stand on one."""
-    # `type` itself tells its subclasses only when asked about one.
-    below: type
-    for below in type.__subclasses__(kind):
-        yield below.__name__
-        yield from _names_below(below)
-
-
-def _hints(kind: type) -> Mapping[str, Any]:
-    """The types of the fields of a dataclass or a typed dict; empty for others."""
-    if not (dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)):
-        return {}
-    try:
-        return typing.get_type_hints(kind)
-    except (NameError, TypeError):  # of a name that is only there for type checkers
-        return {}
-
-
-def _loaded(name: Any) -> Any:
-    """The class or function that a name stands for; nothing is imported for it."""
-    if not isinstance(name, str):
-        return None
-    place, _, last = name.rpartition(".")
-    if not place:
-        known = subclasses(LightningModule) | subclasses(LightningDataModule)
-        return known.get(name)
-    found = getattr(sys.modules.get(place), last, None)
-    return found if callable(found) and hasattr(found, "__name__") else None
 
 
 def _unused(name: str, taken: Mapping[Any, Any]) -> str:

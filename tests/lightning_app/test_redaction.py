@@ -20,8 +20,9 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import Strategy
 
 from data_modules import IXIDataModule
+from lightning_app.declared import argument_types
 from lightning_app.loggers import guarded, run_title
-from lightning_app.redaction import REDACTED, Redaction, argument_types, redact
+from lightning_app.redaction import REDACTED, Redaction, redact
 from meddiff import SegmentationModule
 from tests.lightning_app.toys import ToyDataModule, ToyModule
 
