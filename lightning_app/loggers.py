@@ -9,22 +9,22 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.files import atomic_write
+from callbacks.files import append_lines, atomic_write
 from lightning_app.config_files import carried_configs
 from lightning_app.redaction import Redaction
+from lightning_app.senders import RunTensorBoardLogger, RunWandbLogger, guarded
+from lightning_app.trainer_settings import as_list
 
 _MADE_NAME = re.compile(r"\d{8}-\d{6}(?:-\d+)?|slurm-[\d.]+-r\d+")
 """Names of run directories that hold nothing of a user's."""
@@ -69,65 +69,6 @@ class WandbSettings:
     pictures: bool = True
 
 
-class RunTensorBoardLogger(TensorBoardLogger):
-    """TensorBoard, whose files are not named after the host."""
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """The writer of event files."""
-        if self._experiment is None:
-            with _host_unnamed():
-                return super().experiment
-        return self._experiment
-
-
-class RunWandbLogger(WandbLogger):
-    """Weights & Biases, with or without pictures.
-
-    Args:
-        pictures: Whether pictures are sent.
-        **kwargs: As `WandbLogger`.
-    """
-
-    def __init__(self, pictures: bool, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._pictures = pictures
-
-    @rank_zero_only
-    def log_image(self, key: str, images: list[Any], *args: Any, **kwargs: Any) -> None:
-        """Sends pictures, where they are to be sent."""
-        if self._pictures:
-            super().log_image(key, images, *args, **kwargs)
-
-
-@contextmanager
-def _host_unnamed() -> Iterator[None]:
-    """Hides the host's name from TensorBoard, which makes it a part of its files' names."""
-    from tensorboard.summary.writer import event_file_writer
-
-    there = event_file_writer.socket
-    event_file_writer.socket = SimpleNamespace(gethostname=lambda: "host")
-    try:
-        yield
-    finally:
-        event_file_writer.socket = there
-
-
-def guarded(logger: Logger, redaction: Redaction) -> Logger:
-    """A logger that gets no settings but redacted ones, whoever sends them; changed in place."""
-    # On the object: Lightning and a module's own code call this method too.
-    send = partial(_send_redacted, logger.log_hyperparams, redaction)
-    logger.log_hyperparams = send  # type: ignore[method-assign]
-    return logger
-
-
-def _send_redacted(
-    send: Callable[..., None], redaction: Redaction, params: Any, *args: Any, **kwargs: Any
-) -> None:
-    send(redaction(params), *args, **kwargs)
-
-
 class _Rows(ExperimentWriter):
     """Rows of `metrics.csv`; earlier ones are kept, and new columns come last."""
 
@@ -135,16 +76,27 @@ class _Rows(ExperimentWriter):
         """Reads the columns that are there, where Lightning's writer deletes the file."""
         path = Path(self.metrics_file_path)
         if path.is_file():
+            append_lines(path, "")  # mends a row that a crash cut short
             with path.open(newline="") as file:
                 self.metrics_keys = next(csv.reader(file), [])
+
+    def save(self) -> None:
+        """Adds the new rows, whole; those that cannot be written are not tried again at the end."""
+        rows, path = self.metrics, Path(self.metrics_file_path)
+        if not rows:
+            return
+        new = self._record_new_keys()
+        self.metrics = []
+        if new or not path.is_file():
+            self._rewrite(self._read() if path.is_file() else [], self.metrics_keys)
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, fieldnames=self.metrics_keys).writerows(rows)
+        append_lines(path, text.getvalue())
 
     def _record_new_keys(self) -> set[str]:
         new = [key for row in self.metrics for key in row if key not in self.metrics_keys]
         self.metrics_keys.extend(dict.fromkeys(new))
         return set(new)
-
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        self._rewrite(self._read(), fieldnames)
 
     def drop_from(self, step: int) -> None:
         """Drops the rows of `step` and later, which a resumed run computes again."""
@@ -204,35 +156,32 @@ class RunCSVLogger(CSVLogger):
 
 def make_loggers(
     run_dir: Path,
-    tensorboard: TensorBoardSettings,
-    wandb: WandbSettings,
-    own: Sequence[Logger],
-    redaction: Redaction,
+    config: Namespace,
+    parser: ArgumentParser,
+    kinds: tuple[type[LightningModule], type[LightningDataModule]],
     *,
-    title: str,
     wandb_id: str | None,
     resumed_step: int | None,
 ) -> list[Logger]:
-    """The loggers of a run.
+    """The loggers of a run; all but `metrics.csv` get redacted settings.
 
     Args:
         run_dir: The run directory.
-        tensorboard: Settings of TensorBoard.
-        wandb: Settings of Weights & Biases.
-        own: The user's own ones.
-        redaction: What all but `metrics.csv` get of settings.
-        title: What the run is called at Weights & Biases where no name is given.
-        wandb_id: The run's id there, the same in every launch of the run.
+        config: The instantiated config, with the user's own loggers.
+        parser: Knows the types of its keys.
+        kinds: The classes of the module and the data module.
+        wandb_id: The run's id at Weights & Biases, the same in every launch of the run.
         resumed_step: The step that a resumed run continues from.
     """
-    sending: list[Logger] = []
-    if tensorboard.enabled:
-        sending.append(
-            RunTensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=resumed_step)
-        )
-    if wandb.enabled:
-        sending.append(_wandb_logger(run_dir, wandb, title, wandb_id))
-    return [RunCSVLogger(run_dir), *(guarded(logger, redaction) for logger in [*sending, *own])]
+    sending: list[Logger] = as_list(config.trainer.get("logger"), Logger)
+    if config.wandb.enabled:
+        title = run_title(run_dir, kinds[0].__name__)
+        sending.insert(0, _wandb_logger(run_dir, config.wandb, title, wandb_id))
+    if config.tensorboard.enabled:
+        own = RunTensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=resumed_step)
+        sending.insert(0, own)
+    redaction = Redaction(parser, kinds)
+    return [RunCSVLogger(run_dir), *(guarded(logger, redaction) for logger in sending)]
 
 
 def run_title(run_dir: Path, module_class: str) -> str:

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 import callbacks.files
-import lightning_app.loggers
+import lightning_app.senders
 from lightning_app.cli import main
 from lightning_app.redaction import Redaction
 from tests.lightning_app.leaks import LOCAL, found, may_leave
@@ -283,7 +283,7 @@ RULES = {
         (callbacks.files, "without_paths", let_checkpoints_through),
         {"start-rossi", "study-xanadu"},
     ),
-    "host": ((lightning_app.loggers, "_host_unnamed", nullcontext), {HOST}),
+    "host": ((lightning_app.senders, "_host_unnamed", nullcontext), {HOST}),
 }
 
 

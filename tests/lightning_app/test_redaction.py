@@ -21,8 +21,9 @@ from lightning.pytorch.strategies import Strategy
 
 from data_modules import IXIDataModule
 from lightning_app.declared import argument_types
-from lightning_app.loggers import guarded, run_title
+from lightning_app.loggers import run_title
 from lightning_app.redaction import REDACTED, Redaction, redact
+from lightning_app.senders import guarded
 from meddiff import SegmentationModule
 from tests.lightning_app.toys import ToyDataModule, ToyModule
 
