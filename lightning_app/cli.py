@@ -51,6 +51,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, or 2 for a mistake in what was given (it is printed, in a few lines),
+        75 if other live processes hold what was to be continued (it may do later),
         1 if `check` found problems or a job of `table` failed, 128 plus the signal's number if it
         was told to stop. Errors that are nobody's mistake but ours are raised.
     """
@@ -74,15 +75,16 @@ def main(args: Sequence[str] | None = None) -> int:
             print("SIGINT: stopped", file=sys.stderr)
             return 130
         except BaseException as error:
-            from lightning_app.errors import describe
+            from lightning_app.errors import UsageError, describe
 
             text = describe(error)
             if text is None:
                 raise
             if _rank() > 0:  # the first process tells it in full
                 text = f"rank {_rank()}: {text.splitlines()[0]}"
-            print(text, file=sys.stderr)
-            return 2
+            with contextlib.suppress(OSError):  # where the log is on the full disk
+                print(text, file=sys.stderr)
+            return error.exit_status if isinstance(error, UsageError) else 2
 
 
 def _dispatch(args: list[str], *, in_process: bool) -> int:

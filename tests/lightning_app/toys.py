@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable as Function
 from typing import Any, ClassVar
 
 import torch
@@ -70,6 +71,15 @@ class ToyModule(LightningModule):
 
 class OtherModule(ToyModule):
     """Another method."""
+
+
+class OwnBatches(ToyModule):
+    """Trains on what depends on the number of the batch alone, and so resumes inside an epoch."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        number = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        own = torch.randn(2, 4, generator=torch.Generator().manual_seed(number))
+        return super().training_step(own, batch_idx)
 
 
 class ToyDataModule(LightningDataModule):
@@ -155,6 +165,19 @@ class Signalled(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         signal.raise_signal(signal.SIGTERM)
+
+
+class AtStep(Callback):
+    """Does something before a step, on the class, so that a config does not tell of it."""
+
+    step: ClassVar[int] = 0
+    does: ClassVar[Function[[], None] | None] = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int
+    ) -> None:
+        if AtStep.does is not None and trainer.global_step == AtStep.step:
+            AtStep.does()
 
 
 class Sends(Callback):
