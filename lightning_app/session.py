@@ -156,7 +156,10 @@ class Session:
         traceback: TracebackType | None,
     ) -> None:
         _finish_wandb(self.trainer)
-        if self._lock is None or not self._record:
+        if self._lock is None:
+            return
+        if not self._record:  # it came no further than the lock
+            self._lock.release()
             return
         self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
         self._record["best"] = self._best()
