@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from callbacks.checkpoints import LastCheckpoint
 from callbacks.steps import Every
+from meddiff.core.ranges import PositiveInt, check_ranges
 
 
 class Preemption(Checkpoint):
@@ -38,9 +39,10 @@ class Preemption(Checkpoint):
         ValueError: If it is not at least 1.
     """
 
-    def __init__(self, every_n_steps: int = 10) -> None:
+    def __init__(self, every_n_steps: PositiveInt = 10) -> None:
         super().__init__()
-        self._every = Every(every_n_steps, "preemption.every_n_steps")
+        check_ranges(Preemption, locals())
+        self._every = Every(every_n_steps)
         self._stepped = Every(1)
         self._received = 0
 

@@ -41,8 +41,17 @@ def make_run_directory(parent: Path, launch: Launch) -> Path:
     it; else it is the time, with `-2`, `-3` on a clash.
 
     Raises:
-        UsageError: If the directory of this job is there already.
+        UsageError: If the directory of this job is there already, or no folder can be made there.
     """
+    try:
+        return _make(parent, launch)
+    except FileNotFoundError:  # such as /proc, which takes no folders
+        raise UsageError(
+            f"{parent}: no folder can be made there; give another --run_root"
+        ) from None
+
+
+def _make(parent: Path, launch: Launch) -> Path:
     if launch.job is not None:
         directory = parent / launch.job
         if launch.rank == 0:

@@ -38,6 +38,7 @@ from lightning_app.parser import (
 )
 from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
+from lightning_app.ranges import register_plain_numbers
 from lightning_app.resolved import as_used
 from lightning_app.restore import (
     GivenLearningRate,
@@ -51,9 +52,11 @@ from lightning_app.run_directory import config_name, from_here
 from lightning_app.session import Session, SessionCallback
 from lightning_app.split_keeper import SplitKeeper
 from lightning_app.standing import STANDING, users_callbacks, without_arguments
+from lightning_app.stopping import Stopping
 from lightning_app.total_batch import KeepTotalBatch, TotalBatch
-from lightning_app.trainer_settings import as_list, fitted_settings
+from lightning_app.trainer_settings import as_list, check_trainer, fitted_settings
 from meddiff.core.checkpoint import check_identity, check_training, check_weights, read_checkpoint
+from meddiff.core.ranges import Seed
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -117,7 +120,7 @@ class MedDiffCLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what is not of a class."""
         parser.add_argument(
-            "--seed_everything", type=int, default=0, help="Seed of all randomness of the run."
+            "--seed_everything", type=Seed, default=0, help="Seed of all randomness of the run."
         )
         parser.add_argument(
             "--run_root", type=str, default="runs", help="Folder of the run directories."
@@ -148,6 +151,7 @@ class MedDiffCLI(LightningCLI):
         self._parse(given.args)
         config = self.config[subcommand]
         check_links(given, config)
+        check_trainer(config.trainer)
         check_sections(
             given,
             known_keys(subparser),
@@ -156,6 +160,7 @@ class MedDiffCLI(LightningCLI):
 
     def _parse(self, args: list[str]) -> None:
         keys = known_keys(self._subcommand_parsers[args[0]])
+        register_plain_numbers()
         try:
             self.config = expand_config(self.parser.parse_args(args))
         except UsageError as error:
@@ -249,6 +254,7 @@ class MedDiffCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiates model and data, then the run directory, then the Trainer."""
+        register_plain_numbers()  # those of the user's modules, which parsing imported
         self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
@@ -298,6 +304,7 @@ class MedDiffCLI(LightningCLI):
                 ),
                 KeepTotalBatch(self._before, self._session.resumed),
                 SessionCallback(self._session),
+                Stopping(),
             ],
         }
         try:
