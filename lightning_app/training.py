@@ -39,7 +39,13 @@ from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
 from lightning_app.ranges import register_plain_numbers
 from lightning_app.resolved import as_used
-from lightning_app.restore import GivenLearningRate, check_network, remembered_config
+from lightning_app.restore import (
+    GivenLearningRate,
+    WholeCounters,
+    check_network,
+    remembered_config,
+    restoring,
+)
 from lightning_app.resume import Limits, last_checkpoint
 from lightning_app.run_directory import config_name, from_here
 from lightning_app.session import Session, SessionCallback
@@ -292,6 +298,7 @@ class MedDiffCLI(LightningCLI):
             "enable_progress_bar": bar,
             "callbacks": [
                 *watching,
+                WholeCounters(self._checkpoint_path),
                 GivenLearningRate(),
                 SplitKeeper(
                     self._session,
@@ -322,6 +329,10 @@ class MedDiffCLI(LightningCLI):
                 raise UsageError(
                     "several devices: start the run with `python -m lightning_app`, not from Python"
                 )
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with restoring(self._checkpoint_path):
+            super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
         """Tells how a fit ended, and what to do with it."""

@@ -172,9 +172,8 @@ def whole_sibling(path: Path) -> tuple[Path, int] | None:
 
 def _or(path: Path) -> str:
     sibling = whole_sibling(path)
-    if sibling is None:
-        return ""
-    return f"\n{sibling[0]}, of step {sibling[1]}, is whole: give that one"
+    told = sibling and f"\n{sibling[0]}, of step {sibling[1]}, is whole: give that one"
+    return told or ""
 
 
 def check_weights(checkpoint: dict[str, Any], path: str | Path) -> None:
