@@ -96,12 +96,20 @@ class RedactingWandbLogger(_Redacting, WandbLogger):
 class _Rows(ExperimentWriter):
     """Rows of `metrics.csv`; earlier ones are kept, and new columns come last."""
 
+    written = 0
+
     def _check_log_dir_exists(self) -> None:
         """Reads the columns that are there, where Lightning's writer deletes the file."""
         path = Path(self.metrics_file_path)
         if path.is_file():
             with path.open(newline="") as file:
                 self.metrics_keys = next(csv.reader(file), [])
+            self.written = len(self._read())
+
+    def save(self) -> None:
+        """Writes the rows, and counts them."""
+        self.written += len(self.metrics)
+        super().save()
 
     def _record_new_keys(self) -> set[str]:
         new = [key for row in self.metrics for key in row if key not in self.metrics_keys]
@@ -111,11 +119,12 @@ class _Rows(ExperimentWriter):
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         self._rewrite(self._read(), fieldnames)
 
-    def drop_from(self, step: int) -> None:
-        """Drops the rows of `step` and later, which a resumed run computes again."""
+    def keep(self, rows: int) -> None:
+        """Keeps the first rows alone; a resumed run computes the later ones again."""
         if Path(self.metrics_file_path).is_file():
-            kept = [row for row in self._read() if float(row["step"] or 0) < step]
+            kept = self._read()[:rows]
             self._rewrite(kept, self.metrics_keys)
+            self.written = len(kept)
 
     def _read(self) -> list[dict[str, str]]:
         with Path(self.metrics_file_path).open(newline="") as file:
@@ -161,10 +170,15 @@ class RunCSVLogger(CSVLogger):
     def log_hyperparams(self, params: Any = None) -> None:
         """Nothing: `config.yaml` holds them all."""
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are; on the first process."""
+        return int(self.experiment.written)
+
     @rank_zero_only
-    def continue_from(self, step: int) -> None:
-        """Drops the rows of `step` and later."""
-        self.experiment.drop_from(step)
+    def continue_behind(self, rows: int) -> None:
+        """Drops the rows behind the first ones."""
+        self.experiment.keep(rows)
 
 
 def make_loggers(

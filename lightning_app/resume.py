@@ -15,7 +15,6 @@ from lightning_app.lock import holder_of
 from lightning_app.process import Launch
 from lightning_app.record import read_record
 from lightning_app.run_directory import is_run_directory, read_config
-from meddiff.core.checkpoint import read_checkpoint
 
 # What may differ between a run and its continuation: its end, paths and hardware.
 ASIDE = (
@@ -80,15 +79,14 @@ def last_checkpoint(directory: Path) -> Path | None:
 
 
 def is_finished(directory: Path, limits: Limits) -> bool:
-    """Whether a run has come to the limits now asked for, or ended by itself before its own."""
+    """Whether a run has come to its end, and that lies not before the limits now asked for.
+
+    One that was stopped between its last batch and its end lacks the figures that it ends with.
+    """
     record = read_record(directory)
-    fitted = record.get("subcommand") == "fit"
-    if record.get("state") == "finished":
-        return not fitted or not limits.beyond(Limits(**record["limits"]))
-    checkpoint = last_checkpoint(directory)
-    if checkpoint is None or not fitted or limits.steps == -1:
+    if record.get("state") != "finished":
         return False
-    return int(read_checkpoint(checkpoint)["global_step"]) >= limits.steps
+    return record.get("subcommand") != "fit" or not limits.beyond(Limits(**record["limits"]))
 
 
 def choose_run(
