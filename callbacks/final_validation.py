@@ -106,7 +106,8 @@ def _end(trainer: Trainer) -> None:
     epochs = loop.epoch_progress.current
     if epochs.ready > epochs.completed:
         loop.on_advance_end()  # closes the epoch that the fit ends in
-    loop.on_iteration_done()
+    for done in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
+        done.on_iteration_done()  # nothing that follows is a part done before
     loop.on_run_end()
 
 
