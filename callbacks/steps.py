@@ -58,7 +58,8 @@ def is_last_batch_of_fit(trainer: Trainer) -> bool:
 def fit_ends_here(trainer: Trainer) -> bool:
     """Whether training ends at the boundary where it stands."""
     epochs = trainer.max_epochs
-    closed = trainer.fit_loop.epoch_progress.current.processed
+    progress: Any = trainer.fit_loop.epoch_progress
+    closed = progress.current.processed
     return _was_stopped(trainer) or (epochs is not None and 0 <= epochs <= closed)
 
 

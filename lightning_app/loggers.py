@@ -119,8 +119,8 @@ class _Rows(ExperimentWriter):
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         self._rewrite(self._read(), fieldnames)
 
-    def keep(self, rows: int) -> None:
-        """Keeps the first rows alone; a resumed run computes the later ones again."""
+    def keep(self, rows: int | None) -> None:
+        """Keeps the first rows alone, None all that are whole; a resumed run makes the others."""
         if Path(self.metrics_file_path).is_file():
             kept = self._read()[:rows]
             self._rewrite(kept, self.metrics_keys)
@@ -176,8 +176,8 @@ class RunCSVLogger(CSVLogger):
         return int(self.experiment.written)
 
     @rank_zero_only
-    def continue_behind(self, rows: int) -> None:
-        """Drops the rows behind the first ones."""
+    def continue_behind(self, rows: int | None) -> None:
+        """Drops the rows behind the first ones, None only what a crash cut short."""
         self.experiment.keep(rows)
 
 

@@ -193,7 +193,7 @@ class SessionCallback(Callback):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._rows = 0
+        self._rows: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Sends the config to the loggers."""
@@ -214,8 +214,10 @@ class SessionCallback(Callback):
         if not self._session.resumed:
             return
         rank_zero_info(f"resumed at step {trainer.global_step}")
+        # A checkpoint from before rows were counted does not know; without one, none count.
+        rows = self._rows if trainer.global_step else 0
         for logger in _tables(trainer):
-            logger.continue_behind(self._rows)
+            logger.continue_behind(rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows of `metrics.csv` that a checkpoint knows of."""

@@ -100,7 +100,8 @@ class SignalModule(LightningModule):
                 optimizer.zero_grad()
                 self.manual_backward(loss)
                 optimizer.step()
-        return losses[0] + losses[1]
+        total: Tensor = losses[0] + losses[1]
+        return total
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         loss = (self.net(batch["x"]) - 1).square().mean()
