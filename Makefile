@@ -20,7 +20,7 @@ TABLE = $(PY) -m lightning_app table configs/table/$(@:table-%=%).yaml --scale $
   --seeds $(SEEDS) $(if $(DATA),--data $(DATA)) $(if $(JOBS),--jobs $(JOBS)) $(if $(OUT),--out $(OUT)) \
   $(if $(FROM),--from $(FROM))
 
-.PHONY: help install demo test test-slow check format bench table-hybrid table-lmi
+.PHONY: help install demo test test-slow test-slurm check format bench table-hybrid table-lmi
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,10 @@ test: install ## Run the tests, but the slow ones
 
 test-slow: install ## Run the slow tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
+
+test-slurm: install ## Time limits, preemption, requeues and scancel on a real SLURM (as root; about 25 minutes)
+	@command -v munged slurmctld slurmd >/dev/null || { echo "needs SLURM and munge: apt-get install slurm-wlm munge"; exit 1; }
+	$(PY) -m pytest -m slurm tests/slurm
 
 check: install ## Lint, format, imports and types, changing nothing
 	$(ENV)/bin/ruff check .

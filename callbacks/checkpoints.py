@@ -18,6 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from callbacks.boundaries import number_as_done, watch
 from callbacks.steps import Every, is_last_batch_of_fit
 from callbacks.validation import is_scheduled
+from meddiff.core.ranges import PositiveInt, check_ranges
 
 
 def checkpoint_path(trainer: Trainer, name: Literal["best", "last"]) -> Path:
@@ -146,11 +147,17 @@ class BestCheckpoint(_RunCheckpoint):
         figure = trainer.callback_metrics.get(str(self.monitor))
         if figure is None or figure.isnan() or not self.check_monitor_top_k(trainer, figure):
             return
-        if self.best_k_models and trainer.is_global_zero and self._file.is_file():
+        aside = bool(self.best_k_models) and trainer.is_global_zero and self._file.is_file()
+        if aside:
             self._file.replace(self._scheduled_file)
         # Before the file is written: it tells of itself, whereas `last` was saved before.
         self._final = Best(str(self.monitor), float(figure), trainer.global_step)
-        trainer.save_checkpoint(self._file)
+        try:
+            trainer.save_checkpoint(self._file)
+        except BaseException:  # such as a full disk
+            if aside:
+                self._scheduled_file.replace(self._file)
+            raise
 
     @property
     def _file(self) -> Path:
@@ -211,8 +218,9 @@ class LastCheckpoint(_RunCheckpoint):
 
     name = "last"
 
-    def __init__(self, every_n_steps: int = 1000) -> None:
-        self._every = Every(every_n_steps, "last.every_n_steps")
+    def __init__(self, every_n_steps: PositiveInt = 1000) -> None:
+        check_ranges(LastCheckpoint, locals())
+        self._every = Every(every_n_steps)
         super().__init__(every_n_train_steps=every_n_steps)
         self._due = False
 

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.checkpoints import check_logged
 from callbacks.validation import is_scheduled
+from meddiff.core.ranges import NonNegativeNumber, PositiveInt, check_ranges
 
 
 class EarlyStopping(LightningEarlyStopping):
@@ -32,15 +33,10 @@ class EarlyStopping(LightningEarlyStopping):
         self,
         monitor: str = "val/jaccard",
         mode: Literal["min", "max"] = "max",
-        patience: int | None = None,
-        min_delta: float = 0.0,
+        patience: PositiveInt | None = None,
+        min_delta: NonNegativeNumber = 0.0,
     ) -> None:
-        if patience is not None and patience < 1:
-            raise ValueError(
-                f"early_stopping.patience: {patience} is not at least 1; null never stops"
-            )
-        if min_delta < 0:
-            raise ValueError(f"early_stopping.min_delta: {min_delta} is negative")
+        check_ranges(EarlyStopping, locals())
         super().__init__(
             monitor,
             min_delta=min_delta,

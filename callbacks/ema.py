@@ -10,9 +10,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from callbacks.steps import Every, check_interval
+from callbacks.steps import Every
 from meddiff.core.checkpoint import LIVE
 from meddiff.core.protocols import HasNetworks
+from meddiff.core.ranges import PositiveInt, ShareBelowOne, check_ranges
 
 
 class EMACallback(Callback):
@@ -39,12 +40,13 @@ class EMACallback(Callback):
     """
 
     def __init__(
-        self, decay: float | None = None, warmup: bool = True, every_n_steps: int = 1
+        self,
+        decay: ShareBelowOne | None = None,
+        warmup: bool = True,
+        every_n_steps: PositiveInt = 1,
     ) -> None:
         super().__init__()
-        if decay is not None and not 0 <= decay < 1:
-            raise ValueError(f"ema.decay: {decay} is not in [0, 1); null turns the average off")
-        check_interval(every_n_steps, "ema.every_n_steps")
+        check_ranges(EMACallback, locals())
         self.decay = decay
         self.warmup = warmup
         self.every_n_steps = every_n_steps

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from callbacks.checkpoints import checkpoint_path
 from callbacks.distributed import gather_objects
-from callbacks.steps import check_interval
+from meddiff.core.ranges import PositiveInt, check_ranges
 
 
 class NonFiniteLossError(RuntimeError):
@@ -41,9 +41,9 @@ class NonFiniteGuard(Callback):
         ValueError: If it is not at least 1.
     """
 
-    def __init__(self, every_n_steps: int = 50) -> None:
+    def __init__(self, every_n_steps: PositiveInt = 50) -> None:
         super().__init__()
-        check_interval(every_n_steps, "guard.every_n_steps")
+        check_ranges(NonFiniteGuard, locals())
         self.every_n_steps = every_n_steps
         self._steps: list[_Step] = []
 

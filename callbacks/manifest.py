@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from callbacks.files import atomic_write
+from callbacks.files import append_lines, atomic_write
 from callbacks.sources import NamesItems, NamesSources, WritesVolumes
 
 _LONGEST = 150  # bytes of a stem: file systems take names of 255, and endings come after it
@@ -145,10 +145,10 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def append_lines(folder: Path, rank: int, lines: Iterable[Mapping[str, Any]]) -> None:
+def add_lines(folder: Path, rank: int, lines: Iterable[Mapping[str, Any]]) -> None:
     """Adds lines to the part of one process."""
-    with (folder / f"manifest.rank{rank}.jsonl").open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    append_lines(folder / f"manifest.rank{rank}.jsonl", text)
 
 
 def join_parts(folder: Path) -> None:

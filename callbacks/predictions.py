@@ -13,7 +13,7 @@ from torch import Tensor
 from callbacks.files import atomic_write
 from callbacks.manifest import (
     PredictedItem,
-    append_lines,
+    add_lines,
     choose_folder,
     join_parts,
     name_of,
@@ -175,7 +175,7 @@ class PredictionWriter(KnowsLoadedStep):
             written = self._write_item(index, own, classes, place)
             lines.append(written | self._line(index, network_size, place))
         # The lines come after their files, so that what is listed is whole.
-        append_lines(self._folder, trainer.global_rank, lines)
+        add_lines(self._folder, trainer.global_rank, lines)
 
     def _item(self, index: int) -> PredictedItem:
         return self._items[index] if index < len(self._items) else PredictedItem(f"{index:06d}")

@@ -16,6 +16,7 @@ from callbacks.boundaries import watch
 from callbacks.checkpoints import LastCheckpoint
 from callbacks.slurm import requeue_if_taken
 from callbacks.steps import Every, fit_ends_here
+from meddiff.core.ranges import PositiveInt, check_ranges
 
 _Handler = Callable[[int, FrameType | None], Any] | int | None
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1)
@@ -48,9 +49,10 @@ class Preemption(Checkpoint):
         ValueError: If it is not at least 1.
     """
 
-    def __init__(self, every_n_steps: int = 10) -> None:
+    def __init__(self, every_n_steps: PositiveInt = 10) -> None:
         super().__init__()
-        self._every = Every(every_n_steps, "preemption.every_n_steps")
+        check_ranges(Preemption, locals())
+        self._every = Every(every_n_steps)
         self._stepped = Every(1)
         self._received = 0
         self._before: dict[signal.Signals, _Handler] = {}

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from callbacks.clock import TrainingClock, images_in
+from meddiff.core.ranges import PositiveNumber, check_ranges
 
 _BAR_SECONDS = 1.0
 
@@ -42,12 +43,9 @@ class Progress(Callback):
         ValueError: If it is not above 0.
     """
 
-    def __init__(self, every_n_seconds: float | None = 30.0) -> None:
+    def __init__(self, every_n_seconds: PositiveNumber | None = 30.0) -> None:
         super().__init__()
-        if every_n_seconds is not None and not every_n_seconds > 0:
-            raise ValueError(
-                f"progress.every_n_seconds: {every_n_seconds} is not above 0; null prints no lines"
-            )
+        check_ranges(Progress, locals())
         self.every_n_seconds = every_n_seconds
         self.in_bar = False
         self.texts: dict[str, str] = {}

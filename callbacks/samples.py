@@ -25,6 +25,7 @@ from meddiff.core.protocols import (
     can_translate,
 )
 from meddiff.core.randomness import item_generators
+from meddiff.core.ranges import NonNegativeInt, PositiveInt, Seed, check_ranges
 
 
 class SampleGrid(Callback):
@@ -53,11 +54,12 @@ class SampleGrid(Callback):
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self, every_n_steps: int = 1000, num: int = 16, seed: int = 0) -> None:
+    def __init__(
+        self, every_n_steps: PositiveInt = 1000, num: NonNegativeInt = 16, seed: Seed = 0
+    ) -> None:
         super().__init__()
-        self._every = Every(every_n_steps, "samples.every_n_steps")
-        if num < 0:
-            raise ValueError(f"samples.num: {num} is negative")
+        check_ranges(SampleGrid, locals())
+        self._every = Every(every_n_steps)
         self.num = num
         self.seed = seed
 

@@ -5,33 +5,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-def check_interval(interval: int, argument: str) -> None:
-    """Refuses an interval of no steps.
-
-    Args:
-        interval: Steps or batches between two looks.
-        argument: Its name, for the error.
-
-    Raises:
-        ValueError: If the interval is below 1.
-    """
-    if interval < 1:
-        raise ValueError(f"{argument}: {interval} is not at least 1")
-
-
 class Every:
     """Tells when a run reaches a multiple of N optimiser steps.
 
     Args:
-        interval: Optimiser steps between two multiples.
-        argument: Name of that argument, for the error.
-
-    Raises:
-        ValueError: If the interval is below 1.
+        interval: Optimiser steps between two multiples, at least 1.
     """
 
-    def __init__(self, interval: int, argument: str = "interval") -> None:
-        check_interval(interval, argument)
+    def __init__(self, interval: int) -> None:
         self.interval = interval
         self._seen = 0
 

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.clock import TrainingClock
-from callbacks.steps import check_interval
+from meddiff.core.ranges import PositiveInt, check_ranges
 
 
 class Throughput(Callback):
@@ -30,9 +30,9 @@ class Throughput(Callback):
         ValueError: If it is not at least 1.
     """
 
-    def __init__(self, every_n_steps: int = 50) -> None:
+    def __init__(self, every_n_steps: PositiveInt = 50) -> None:
         super().__init__()
-        check_interval(every_n_steps, "throughput.every_n_steps")
+        check_ranges(Throughput, locals())
         self.every_n_steps = every_n_steps
         self._clock = TrainingClock()
 

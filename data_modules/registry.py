@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 
 from data_modules.errors import DataError
 from data_modules.kinds.base import DataModule
+from data_modules.kinds.ranges import PositiveInt, Seed, check_number
 from data_modules.listing.items import Problem
+from data_modules.reading.user_cache import write_whole
 
 DATASETS = (
     "isic",
@@ -102,8 +104,8 @@ def write_phantom(name: str, root: str | Path, *, num: int, seed: int, **options
     write: Callable[..., list[Path]] = importlib.import_module(
         f"data_modules.phantoms.{name}"
     ).write
-    if num < 1:
-        raise DataError(f"--num: {num} given, expected 1 or more.")
+    check_number("--num", num, PositiveInt)
+    check_number("--seed", seed, Seed)
     folder = Path(root)
     marker = folder / _MARKER
     if folder.exists() and not folder.is_dir():
@@ -118,10 +120,23 @@ def write_phantom(name: str, root: str | Path, *, num: int, seed: int, **options
     for file in made.pop(name, []):
         (folder / file).unlink(missing_ok=True)
     # Before the first picture, so that a killed command can be given again.
-    marker.write_text(json.dumps({**made, name: []}))
-    files = write(folder, num=num, seed=seed, **options)
+    _write_marker(marker, {**made, name: []})
+    try:
+        files = write(folder, num=num, seed=seed, **options)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = error.filename or str(folder)
+            raise
+        raise DataError(  # Pillow and NumPy do not say what failed
+            f"--root: {folder} cannot be written to ({error}). Look whether there is space "
+            f"(df -h {folder}), and give the command again: the files are written anew."
+        ) from error
     made[name] = [file.relative_to(folder).as_posix() for file in files]
-    marker.write_text(json.dumps(made))
+    _write_marker(marker, made)
+
+
+def _write_marker(marker: Path, made: dict[str, list[str]]) -> None:
+    write_whole(marker, lambda out: out.write(json.dumps(made).encode()))
 
 
 def _read_marker(marker: Path) -> dict[str, list[str]]:

@@ -13,7 +13,8 @@ from lightning.pytorch import LightningDataModule
 
 from lightning_app.errors import UsageError
 from lightning_app.parser import class_named
-from lightning_app.run_directory import is_run_directory, read_config
+from lightning_app.run_config import read_config
+from lightning_app.run_directory import is_run_directory
 from lightning_app.splits_file import NAME, Known, SplitsFile, Used, data_set_of, read_splits
 from meddiff.core.checkpoint import CheckpointError, find_checkpoint, read_checkpoint
 

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lightning_app import signals
+
 if TYPE_CHECKING:
     from lightning_app.training import MedDiffCLI as MedDiffCLI
 
@@ -49,30 +51,40 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, or 2 for a mistake in what was given (it is printed, in a few lines),
-        1 if `check` found problems or a job of `table` failed, 143 if the run was stopped by its
-        scheduler. Errors that are nobody's mistake but ours are raised.
+        75 if other live processes hold what was to be continued (it may do later),
+        1 if `check` found problems or a job of `table` failed, 128 plus the signal's number if it
+        was told to stop. Errors that are nobody's mistake but ours are raised.
     """
     given = list(sys.argv[1:] if args is None else args)
-    with _argv(given, replaced=args is not None):
+    trains = given[:1] and given[0] in TRAINING  # the tools have their own ways to stop
+    with (
+        signals.handled() if trains else contextlib.nullcontext(),
+        _argv(given, replaced=args is not None),
+    ):
         try:
+            signals.release()
             return _dispatch(given, in_process=args is not None)
+        except signals.Stopped as stopped:
+            return signals.leave(stopped, _rank())
         except SystemExit as exit_:
             if isinstance(exit_.code, str):
                 print(exit_.code, file=sys.stderr)
                 return 1
             return exit_.code or 0
         except KeyboardInterrupt:
+            print("SIGINT: stopped", file=sys.stderr)
             return 130
         except BaseException as error:
-            from lightning_app.errors import describe
+            from lightning_app.errors import UsageError, describe
 
             text = describe(error)
             if text is None:
                 raise
             if _rank() > 0:  # the first process tells it in full
                 text = f"rank {_rank()}: {text.splitlines()[0]}"
-            print(text, file=sys.stderr)
-            return 2
+            with contextlib.suppress(OSError):  # where the log is on the full disk
+                print(text, file=sys.stderr)
+            return error.exit_status if isinstance(error, UsageError) else 2
 
 
 def _dispatch(args: list[str], *, in_process: bool) -> int:

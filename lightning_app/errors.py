@@ -6,6 +6,9 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable
+from typing import ClassVar
+
+from lightning_app.system_errors import told
 
 MAX_LINES = 16
 OURS = frozenset({"lightning_app", "callbacks", "data_modules", "meddiff"})
@@ -16,6 +19,8 @@ _LAST_ERROR = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception): ", re.MULTILINE)
 
 class UsageError(ValueError):
     """What was given to the command is wrong; the message says what, and how to put it right."""
+
+    exit_status: ClassVar[int] = 2
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -52,6 +57,8 @@ def _text(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, (ValueError, FileNotFoundError)) and _raised_by_us(error):
         return _without_worker_traceback(str(error))
+    if (text := told(error)) is not None:
+        return text
     # jsonargparse wraps what a class raises when it is made from the config.
     return None if error.__cause__ is None else _text(error.__cause__)
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
-import socket
+import secrets
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from lightning_app.errors import UsageError
+from lightning_app.holder import HEARTBEAT_SECONDS, NAME, holder_of, identity
 
 if TYPE_CHECKING:
     from lightning_app.process import Launch
 
-NAME = "run.lock"
-HEARTBEAT_SECONDS = 30
-STALE_SECONDS = 300
-"""A holder on another machine that was silent for so long is taken for dead."""
+SETTLE_SECONDS = 2.0
+"""Where a file system has no locks, whoever wrote last has the run; after this long nobody writes
+any more who had found it free."""
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+
+
+class HeldError(UsageError):
+    """A live process holds a run; trying again later may do, which the exit status says."""
+
+    exit_status = os.EX_TEMPFAIL
 
 
 class RunLock:
@@ -35,91 +44,132 @@ class RunLock:
     def __init__(self, directory: Path, launch: Launch) -> None:
         self.path = directory / NAME
         self._launch = launch
+        self._token = secrets.token_hex(8)
         self._stop = threading.Event()
 
     def acquire(self) -> None:
         """Takes the lock and keeps its heart beating.
 
         Raises:
-            UsageError: If a live process holds it; names the process.
+            HeldError: If a live process holds it; names the process.
+            UsageError: If there can be no lock of that name.
         """
-        while True:
-            with self.path.open("a+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                # Whoever released the lock in between removed the file that is open here.
-                if not self.path.exists() or not os.path.samestat(
-                    os.fstat(file.fileno()), self.path.stat()
-                ):
-                    continue
-                holder = holder_of(self.path.parent, self._launch)
-                if holder is not None:
-                    raise UsageError(f"{self.path.parent}: held by {holder}; wait for it or end it")
-                file.truncate(0)
-                file.write(json.dumps(_identity(self._launch)))
-                break
+        while not self._try():
+            pass
         threading.Thread(target=self._beat, daemon=True, name="run-lock").start()
 
+    def _try(self) -> bool:
+        """Takes the lock; False where its file was removed in the meantime."""
+        made = self._make()
+        with self._open() as number:
+            locked = _locked(number)
+            # Whoever released the lock in between removed the file that is open here.
+            if not self._is_there(number):
+                return False
+            # Empty, it would be taken for a damaged one.
+            holder = None if made else holder_of(self.path.parent, self._launch)
+            if holder is not None:
+                raise self._held_by(holder)
+            self._write(number, made)
+        if not locked:
+            time.sleep(SETTLE_SECONDS)
+            if not self._is_mine():
+                raise self._held_by(holder_of(self.path.parent, self._launch) or "another process")
+        return True
+
+    def _write(self, number: int, made: bool) -> None:
+        content = json.dumps(identity(self._launch) | {"token": self._token}).encode()
+        try:
+            os.pwrite(number, content, 0)
+            os.ftruncate(number, len(content))
+        except OSError:  # the disk is full
+            if made:
+                self.path.unlink(missing_ok=True)
+            raise
+
+    def _make(self) -> bool:
+        """Makes the file; False where there is one, which then is another's."""
+        try:
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[int]:
+        try:
+            number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.ELOOP):
+                raise
+            raise UsageError(
+                f"{self.path}: is no file, so that the run cannot be locked; remove it"
+            ) from error
+        try:
+            yield number
+        finally:
+            os.close(number)
+
+    def _is_there(self, number: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(number), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _held_by(self, holder: str) -> HeldError:
+        return HeldError(f"{self.path.parent}: held by {holder}; wait for it or end it")
+
+    def _is_mine(self) -> bool:
+        """Whether the file is still that of this process.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        try:
+            content: Any = json.loads(self.path.read_bytes())
+        except ValueError:
+            return False
+        return isinstance(content, dict) and content.get("token") == self._token
+
     def _beat(self) -> None:
+        told = False
         while not self._stop.wait(HEARTBEAT_SECONDS):
             try:
+                if not self._is_mine():
+                    _tell(f"{self.path}: another process has taken this run over; end one of them")
+                    return
                 os.utime(self.path)
-            except OSError:  # the directory is gone, and with it what this guards
+                told = False
+            except FileNotFoundError:  # the directory is gone, and with it what this guards
                 return
+            except OSError as error:  # it may pass, as when a file server comes back
+                if not told:
+                    _tell(
+                        f"{self.path}: cannot be touched ({error.strerror}); on other machines "
+                        "this run will be taken for dead"
+                    )
+                told = True
 
     def release(self) -> None:
-        """Gives the run directory free."""
+        """Gives the run directory free, unless another process has taken it over."""
         self._stop.set()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if self._is_mine():
+                self.path.unlink()
 
 
-def holder_of(directory: Path, launch: Launch | None) -> str | None:
-    """Describes the live process that holds a run directory, or None where it is free.
-
-    A process of the same launch does not count: the processes of one job look one after another.
-
-    Args:
-        directory: The run directory.
-        launch: The launch that this process belongs to; None for one that only looks.
-    """
-    path = directory / NAME
+def _locked(number: int) -> bool:
+    """Waits for the lock of an open file; False where the file system has none."""
     try:
-        held: dict[str, Any] = json.loads(path.read_text())
-        silent = time.time() - path.stat().st_mtime
-        if launch is not None and _is_same_job(held, launch):
-            return None
-        text = f"process {held['pid']} on {held['host']}"
-        here = held["host"] == socket.gethostname()
-        lives = _is_alive(held["pid"], held["process_started"]) if here else silent < STALE_SECONDS
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it was cut short
-        return None
-    return text if lives else None
-
-
-def _identity(launch: Launch) -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "slurm_restart": os.environ.get("SLURM_RESTART_COUNT", "0"),
-        "launch": launch.job,
-    }
-
-
-def _is_same_job(held: dict[str, Any], launch: Launch) -> bool:
-    if launch.job is not None and held["launch"] == launch.job:
-        return True
-    # A job that was put back into the queue has ended before it starts again.
-    same = held["slurm_job"] is not None and held["slurm_job"] == os.environ.get("SLURM_JOB_ID")
-    return same and held["slurm_restart"] != os.environ.get("SLURM_RESTART_COUNT", "0")
-
-
-def _is_alive(pid: int, started: float) -> bool:
-    """Whether the process lives; its start tells it from a later one with the same number."""
-    try:
-        process = psutil.Process(pid)
-        # One second: the clock ticks of the kernel are coarser than the float.
-        same = abs(process.create_time() - started) < 1
-        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
+        fcntl.flock(number, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
         return False
+    return True
+
+
+def _tell(text: str) -> None:
+    from lightning.pytorch.utilities import rank_zero_warn
+
+    rank_zero_warn(text)

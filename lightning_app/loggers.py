@@ -9,16 +9,18 @@ import re
 import secrets
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.files import atomic_write
+from callbacks.files import append_lines, atomic_write
 from lightning_app.home import PATH_KEY
 
 REDACTED = "<path>"
@@ -84,9 +86,23 @@ class _Redacting:
         given = vars(params) if isinstance(params, Namespace) else params
         super().log_hyperparams(redact(given), *args, **kwargs)  # type: ignore[misc]
 
+    def finalize(self, status: str) -> None:
+        """Ends the logging; after an error, what cannot be written any more does not hide it."""
+        with suppress(OSError) if status == "failed" else nullcontext():
+            super().finalize(status)  # type: ignore[misc]
+
 
 class RedactingTensorBoardLogger(_Redacting, TensorBoardLogger):
     """TensorBoard without paths."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes what waits in memory, and `hparams.yaml` whole."""
+        self.experiment.flush()
+        path = Path(self.log_dir) / self.NAME_HPARAMS_FILE
+        if not path.is_file():
+            with atomic_write(path) as file:
+                file.write(yaml.safe_dump(dict(self.hparams)).encode())
 
 
 class RedactingWandbLogger(_Redacting, WandbLogger):
@@ -102,22 +118,29 @@ class _Rows(ExperimentWriter):
         """Reads the columns that are there, where Lightning's writer deletes the file."""
         path = Path(self.metrics_file_path)
         if path.is_file():
+            append_lines(path, "")  # mends a row that a crash cut short
             with path.open(newline="") as file:
                 self.metrics_keys = next(csv.reader(file), [])
             self.written = len(self._read())
 
     def save(self) -> None:
-        """Writes the rows, and counts them."""
-        self.written += len(self.metrics)
-        super().save()
+        """Adds the new rows, whole; those that cannot be written are not tried again at the end."""
+        rows, path = self.metrics, Path(self.metrics_file_path)
+        if not rows:
+            return
+        new = self._record_new_keys()
+        self.metrics = []
+        if new or not path.is_file():
+            self._rewrite(self._read() if path.is_file() else [], self.metrics_keys)
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, fieldnames=self.metrics_keys).writerows(rows)
+        append_lines(path, text.getvalue())
+        self.written += len(rows)
 
     def _record_new_keys(self) -> set[str]:
         new = [key for row in self.metrics for key in row if key not in self.metrics_keys]
         self.metrics_keys.extend(dict.fromkeys(new))
         return set(new)
-
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        self._rewrite(self._read(), fieldnames)
 
     def keep(self, rows: int | None) -> None:
         """Keeps the first rows alone, None all that are whole; a resumed run makes the others."""

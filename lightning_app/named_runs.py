@@ -7,7 +7,8 @@ from lightning_app.behind import Start, find_start
 from lightning_app.config_files import Given, read_given
 from lightning_app.errors import UsageError, did_you_mean
 from lightning_app.home import expand
-from lightning_app.run_directory import is_run_directory, newest_config_file
+from lightning_app.run_config import config_file_of, read_config
+from lightning_app.run_directory import is_run_directory
 from meddiff.core.checkpoint import find_checkpoint
 
 CHECKPOINT, RESUME = "ckpt_path", "resume"
@@ -26,8 +27,9 @@ def with_run_config(given: Given) -> Given:
         run = run or start.run
     if given.files or run is None:
         return given
+    read_config(run)  # says how to mend a damaged one
     subcommand, *rest = given.args
-    return read_given([subcommand, "--config", str(newest_config_file(run)), *rest])
+    return read_given([subcommand, "--config", str(config_file_of(run)), *rest])
 
 
 def resumed_run(given: Given) -> Path | None:
@@ -63,6 +65,23 @@ def checkpoint_of(start: Start, subcommand: str) -> Path:
     if subcommand == "fit" and fit_behind:
         return find_checkpoint(str(start.run), prefer)
     return find_checkpoint(start.checkpoint, prefer)
+
+
+def check_of_run(start: Start, resume: str) -> None:
+    """Stops where a run is to go on from a checkpoint of another one.
+
+    Args:
+        start: What `--ckpt_path` names.
+        resume: What `--resume` names.
+
+    Raises:
+        UsageError: If so.
+    """
+    if resume == "auto" or start.run is None or start.run.resolve() != Path(resume).resolve():
+        raise UsageError(
+            "--ckpt_path and --resume: give one of them, or a run directory as --resume and one of "
+            "its own checkpoints as --ckpt_path"
+        )
 
 
 def _named(given: Given, key: str) -> str | None:

@@ -1,6 +1,7 @@
 """What libraries print that a user can do nothing about."""
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,10 +45,27 @@ def _is_worth_telling(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Holds back the traceback of TensorBoard's writer on a full disk, which is raised again."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        writes = type(args.thread).__name__ == "_AsyncWriterThread"
+        if not (writes and isinstance(args.exc_value, OSError)):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Holds back these few lines inside the context."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet_threads():
         for message in _WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         for logger in loggers:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import TYPE_CHECKING
 
 from lightning_app.errors import UsageError
 
 if TYPE_CHECKING:
     from lightning_app.process import Launch
+
+
+_CONFIG = re.compile(r"config(?:\.([1-9]\d*))?\.yaml", re.ASCII)
 
 
 def is_run_directory(path: str | Path) -> bool:
@@ -40,8 +41,17 @@ def make_run_directory(parent: Path, launch: Launch) -> Path:
     it; else it is the time, with `-2`, `-3` on a clash.
 
     Raises:
-        UsageError: If the directory of this job is there already.
+        UsageError: If the directory of this job is there already, or no folder can be made there.
     """
+    try:
+        return _make(parent, launch)
+    except FileNotFoundError:  # such as /proc, which takes no folders
+        raise UsageError(
+            f"{parent}: no folder can be made there; give another --run_root"
+        ) from None
+
+
+def _make(parent: Path, launch: Launch) -> Path:
     if launch.job is not None:
         directory = parent / launch.job
         if launch.rank == 0:
@@ -65,35 +75,20 @@ def make_run_directory(parent: Path, launch: Launch) -> Path:
 
 def config_files_of(directory: Path) -> list[Path]:
     """`config.yaml`, `config.2.yaml`, ... of a run, the newest last."""
-    numbered = {
-        int(match.group(1) or 1): path
-        for path in directory.glob("config*.yaml")
-        if (match := re.fullmatch(r"config(?:\.(\d+))?\.yaml", path.name))
-    }
-    return [numbered[number] for number in sorted(numbered)]
+    files = [path for path in directory.glob("config*.yaml") if _CONFIG.fullmatch(path.name)]
+    return sorted(files, key=_number_of)
 
 
-def newest_config_file(directory: Path) -> Path:
-    """The config of the last launch of a run.
-
-    Raises:
-        UsageError: If the directory has none.
-    """
-    files = config_files_of(directory)
-    if not files:
-        raise UsageError(f"{directory}: holds no config.yaml; give a run directory, or --config")
-    return files[-1]
-
-
-def read_config(directory: Path) -> dict[str, Any]:
-    """The resolved config of the last launch of a run."""
-    content: dict[str, Any] = yaml.safe_load(newest_config_file(directory).read_text())
-    return content
+def _number_of(config_file: Path) -> int:
+    match = _CONFIG.fullmatch(config_file.name)
+    return int(match[1] or 1) if match else 0
 
 
 def next_config_file(directory: Path) -> Path:
     """Where the config of one more launch goes."""
-    number = len(config_files_of(directory)) + 1
+    files = config_files_of(directory)
+    # Not their count: one that was removed must not have a later one overwritten.
+    number = 1 if not files else _number_of(files[-1]) + 1
     return directory / ("config.yaml" if number == 1 else f"config.{number}.yaml")
 
 

@@ -17,7 +17,7 @@ import yaml
 
 from lightning_app.behind import checkpoint_behind, run_of
 from lightning_app.errors import UsageError
-from lightning_app.lock import holder_of
+from lightning_app.holder import holder_of
 from lightning_app.record import read_record
 from lightning_app.run_directory import config_files_of
 

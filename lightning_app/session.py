@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +17,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks import best_of
+from callbacks.files import atomic_write, naming, remove_temporaries
 from lightning_app.behind import id_of_run
 from lightning_app.errors import describe
+from lightning_app.leaving import not_hiding, nothing_left
 from lightning_app.lock import RunLock
 from lightning_app.loggers import RunCSVLogger, new_wandb_id
 from lightning_app.measured import check_measured
@@ -24,6 +28,8 @@ from lightning_app.process import RUN_DIR_VARIABLE, Launch
 from lightning_app.record import facts, now, read_record, write_record
 from lightning_app.resolved import optimizer_values, trainer_values
 from lightning_app.run_directory import from_here, make_run_directory, next_config_file
+from lightning_app.signals import Stopped, ignore_more
+from lightning_app.system_errors import name_place
 
 
 class Session:
@@ -99,14 +105,12 @@ class Session:
         os.environ[RUN_DIR_VARIABLE] = str(self.directory)
         if not self.writes:
             return self.directory
-        self._lock = RunLock(self.directory, self._launch)
-        self._lock.acquire()
-        config_file = next_config_file(self.directory)
-        config_file.write_text(config)
+        self._take()
         earlier = read_record(self.directory) if self.resumed else {}
         earlier.pop("resolved", None)  # stands in the config file of that launch
         launches = earlier.pop("earlier_launches", [])
-        self._record = {
+        config_file = next_config_file(self.directory)
+        record = {
             "name": self.directory.parent.name,
             "subcommand": self.subcommand,
             **facts(self._args, seed),
@@ -120,9 +124,30 @@ class Session:
             "earlier_launches": [*launches, earlier] if earlier else [],
             "resolved": resolved,
         }
-        write_record(self.directory, self._record)
+        self._write_down(config_file, config, record)
         rank_zero_info(f"run directory: {from_here(self.directory)}")
         return self.directory
+
+    @property
+    def _made(self) -> list[Path]:
+        """What this launch made before anything was written into it."""
+        return [] if self.resumed else [self.directory]
+
+    def _take(self) -> None:
+        """Takes the lock, and removes what a killed launch was writing."""
+        self._lock = RunLock(self.directory, self._launch)
+        with nothing_left(*self._made), naming(self._lock.path):
+            self._lock.acquire()
+        if self.resumed:
+            remove_temporaries(self.directory)
+
+    def _write_down(self, config_file: Path, config: str, record: dict[str, Any]) -> None:
+        """Writes the config and the record of this launch, both or none."""
+        with nothing_left(config_file, *self._made):
+            with atomic_write(config_file) as file:
+                file.write(config.encode())
+            write_record(self.directory, record)
+        self._record = record
 
     def note(self, **found: Any) -> None:
         """Adds to the record what was found on the way; on the process that writes it."""
@@ -155,19 +180,52 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _finish_wandb(self.trainer)
-        if self._lock is None or not self._record:
-            return
+        ignore_more()
+        if isinstance(error, Stopped) and self._record:
+            error.outcome = self._outcome()
+        if self._directory is not None:
+            name_place(error, self._directory)
+        with self._released(), not_hiding(error):
+            try:
+                _finish_wandb(self.trainer)
+            finally:
+                if self._record:
+                    self._record_end(error)
+        with not_hiding(error):
+            self._remove_where_empty(error)
+
+    def _remove_where_empty(self, error: BaseException | None) -> None:
+        """A mistake that was found before anything was done leaves no trace, nor does a signal."""
+        idle = error is not None and (not self._record or describe(error) is not None)
+        made = self._lock is not None and not self.resumed and self.directory.is_dir()
+        if idle and made and self._is_empty():
+            shutil.rmtree(self.directory)
+            rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
+
+    @contextmanager
+    def _released(self) -> Iterator[None]:
+        """Gives the run directory free at the end, whatever happens."""
+        try:
+            yield
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def _record_end(self, error: BaseException | None) -> None:
         self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
         self._record["best"] = self._best()
         if isinstance(error, Exception):
             self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
         write_record(self.directory, self._record)
-        self._lock.release()
-        if error is not None and not self.resumed and describe(error) and self._is_empty():
-            # A mistake that was found before anything was done leaves no trace.
-            shutil.rmtree(self.directory)
-            rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
+
+    def _outcome(self) -> str:
+        """What a signal leaves of the run, and how to go on."""
+        run = from_here(self.directory)
+        if self.subcommand != "fit":
+            return f"{run} is left unfinished; give the same command again"
+        last = Path(run, "checkpoints", "last.ckpt")
+        kept = f"{last} is kept" if last.is_file() else f"{run} has no checkpoint yet"
+        return f"{kept}; the same command with --resume auto goes on there"
 
     def _last_step(self) -> int | None:
         fitted = self.trainer is not None and self.subcommand == "fit"

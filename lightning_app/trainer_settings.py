@@ -3,11 +3,48 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeInt,
+    PositiveInt,
+    restricted_number_type,
+)
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_app.errors import UsageError
+from lightning_app.ranges import check_number
 from meddiff.core.protocols import DeclaresHalfPrecision
+from meddiff.core.ranges import NonNegativeNumber
+
+_OrEndless = restricted_number_type("OrEndless", int, (">=", -1))
+_OrAll = restricted_number_type("OrAll", int, [("==", -1), (">=", 1)], join="or")
+_ShareAboveZero = restricted_number_type("ShareAboveZero", float, [(">", 0), ("<=", 1)])
+_LIMIT = (NonNegativeInt, ClosedUnitInterval)
+
+RANGES: dict[str, tuple[Any, ...]] = {
+    "num_nodes": (PositiveInt,),
+    "fast_dev_run": (NonNegativeInt,),
+    "max_epochs": (_OrEndless,),
+    "min_epochs": (NonNegativeInt,),
+    "max_steps": (_OrEndless,),
+    "min_steps": (NonNegativeInt,),
+    "limit_train_batches": _LIMIT,
+    "limit_val_batches": _LIMIT,
+    "limit_test_batches": _LIMIT,
+    "limit_predict_batches": _LIMIT,
+    "overfit_batches": _LIMIT,
+    "val_check_interval": (PositiveInt, _ShareAboveZero),
+    "check_val_every_n_epoch": (PositiveInt,),
+    "num_sanity_val_steps": (_OrEndless,),
+    "log_every_n_steps": (NonNegativeInt,),
+    "accumulate_grad_batches": (PositiveInt,),
+    "gradient_clip_val": (NonNegativeNumber,),
+    "reload_dataloaders_every_n_epochs": (NonNegativeInt,),
+}
+"""What the numbers among the Trainer's arguments may be; Lightning checks few of them."""
 
 DEFAULTS: dict[str, Any] = {
     "precision": "32-true",
@@ -24,6 +61,44 @@ DEFAULTS: dict[str, Any] = {
     "deterministic": False,
 }
 """What Lightning's Trainer takes where an argument is None, as its documentation says."""
+
+
+def check_trainer(asked: Mapping[str, Any]) -> None:
+    """Checks what was asked of the Trainer.
+
+    Args:
+        asked: Its arguments by name.
+
+    Raises:
+        UsageError: If one is out of its range.
+    """
+    for name, kinds in RANGES.items():
+        if isinstance(value := asked.get(name), int | float) and not isinstance(value, bool):
+            check_number(f"trainer.{name}", value, *kinds)
+    _check_devices(asked.get("devices"))
+    for name in ("max_time", "val_check_interval"):
+        if not isinstance(value := asked.get(name), int | float | None):
+            _check_duration(f"trainer.{name}", value)
+
+
+def _check_devices(devices: Any) -> None:
+    if isinstance(devices, list):
+        if not devices:
+            raise UsageError("trainer.devices: [] given, expected one or more")
+        for device in devices:
+            check_number("trainer.devices", device, NonNegativeInt)
+    elif isinstance(devices, int) or str(devices).lstrip("-").isdigit():
+        check_number("trainer.devices", devices, _OrAll)
+
+
+def _check_duration(key: str, value: Any) -> None:
+    expected = f"{key}: {value} given, expected DD:HH:MM:SS, or timedelta's arguments, above 0"
+    try:
+        seconds = Timer(value).time_remaining()
+    except (MisconfigurationException, TypeError, OverflowError) as error:
+        raise UsageError(expected) from error
+    if seconds is None or seconds <= 0:
+        raise UsageError(expected)
 
 
 def fitted_settings(

@@ -18,14 +18,16 @@ import data_modules  # noqa: F401  (its classes can then be given by their short
 import meddiff  # noqa: F401  (likewise)
 from callbacks import AtomicCheckpointIO
 from lightning_app.behind import find_start
+from lightning_app.choice import Asked, run_to_resume
 from lightning_app.closing import tell_end
+from lightning_app.comparison import batch_of_run
 from lightning_app.config_files import LINKED, check_links, check_sections, read_given
 from lightning_app.errors import UsageError
 from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
 from lightning_app.launch_options import add_launch_options
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
-from lightning_app.named_runs import checkpoint_of, with_run_config
+from lightning_app.named_runs import check_of_run, checkpoint_of, with_run_config
 from lightning_app.parser import (
     BASES,
     MedDiffParser,
@@ -36,15 +38,19 @@ from lightning_app.parser import (
 )
 from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
+from lightning_app.ranges import register_plain_numbers
 from lightning_app.resolved import as_used
 from lightning_app.restore import GivenLearningRate, check_network, remembered_config
-from lightning_app.resume import Limits, last_checkpoint, run_to_resume
+from lightning_app.resume import Limits, last_checkpoint
 from lightning_app.run_directory import config_name, from_here
 from lightning_app.session import Session, SessionCallback
 from lightning_app.split_keeper import SplitKeeper
 from lightning_app.standing import STANDING, users_callbacks, without_arguments
-from lightning_app.trainer_settings import as_list, fitted_settings
-from meddiff.core.checkpoint import check_identity, read_checkpoint
+from lightning_app.stopping import Stopping
+from lightning_app.total_batch import KeepTotalBatch, TotalBatch
+from lightning_app.trainer_settings import as_list, check_trainer, fitted_settings
+from meddiff.core.checkpoint import check_identity, check_training, check_weights, read_checkpoint
+from meddiff.core.ranges import Seed
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -79,6 +85,7 @@ class MedDiffCLI(LightningCLI):
         self._args = args
         self._checkpoint: dict[str, Any] | None = None
         self._checkpoint_path: Path | None = None
+        self._before: TotalBatch | None = None
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -107,7 +114,7 @@ class MedDiffCLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what is not of a class."""
         parser.add_argument(
-            "--seed_everything", type=int, default=0, help="Seed of all randomness of the run."
+            "--seed_everything", type=Seed, default=0, help="Seed of all randomness of the run."
         )
         parser.add_argument(
             "--run_root", type=str, default="runs", help="Folder of the run directories."
@@ -138,6 +145,7 @@ class MedDiffCLI(LightningCLI):
         self._parse(given.args)
         config = self.config[subcommand]
         check_links(given, config)
+        check_trainer(config.trainer)
         check_sections(
             given,
             known_keys(subparser),
@@ -146,6 +154,7 @@ class MedDiffCLI(LightningCLI):
 
     def _parse(self, args: list[str]) -> None:
         keys = known_keys(self._subcommand_parsers[args[0]])
+        register_plain_numbers()
         try:
             self.config = expand_config(self.parser.parse_args(args))
         except UsageError as error:
@@ -160,9 +169,9 @@ class MedDiffCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.ckpt_path is None:
             return
-        if config.get("resume") is not None and self.subcommand == "fit":
-            raise UsageError("--ckpt_path and --resume: give one of them")
         start = find_start(Path(str(config.ckpt_path)), self._given.place("ckpt_path"))
+        if config.get("resume") is not None and self.subcommand == "fit":
+            check_of_run(start, str(config.resume))
         path = checkpoint_of(start, str(self.subcommand))
         checkpoint = self._read(path)
         if start.through:
@@ -190,6 +199,9 @@ class MedDiffCLI(LightningCLI):
     def _read(self, path: Path) -> dict[str, Any]:
         """Reads a checkpoint that the module at hand could have written."""
         checkpoint = read_checkpoint(path)
+        check_weights(checkpoint, path)
+        if self.subcommand == "fit":
+            check_training(checkpoint, path)
         name = self.config[self.subcommand].model.class_path
         kind = class_named(name, LightningModule)
         if kind is not None and name.split(".")[0] == "meddiff":
@@ -210,8 +222,11 @@ class MedDiffCLI(LightningCLI):
         parent = Path(config.run_root) / name
         resumed = self._run_to_resume(parent)
         if resumed is not None and self.subcommand == "fit":
+            self._before = batch_of_run(resumed)
             last = last_checkpoint(resumed)
-            if last is not None:
+            if self._checkpoint_path is not None:
+                rank_zero_info(f"resume: {resumed} goes on from {self._checkpoint_path}")
+            elif last is not None:
                 self._read(last)
             else:
                 rank_zero_info(f"resume: {resumed} has no checkpoint yet; it starts again there")
@@ -225,10 +240,15 @@ class MedDiffCLI(LightningCLI):
             return None
         if self._launch.run_dir is not None:
             return Path(self._launch.run_dir)
-        return run_to_resume(asked, parent, str(self.subcommand), self._resolved(), self._launch)
+        return run_to_resume(
+            asked,
+            parent,
+            Asked(str(self.subcommand), self._resolved(), self._launch, self._checkpoint_path),
+        )
 
     def instantiate_classes(self) -> None:
         """Instantiates model and data, then the run directory, then the Trainer."""
+        register_plain_numbers()  # those of the user's modules, which parsing imported
         self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
@@ -275,7 +295,9 @@ class MedDiffCLI(LightningCLI):
                     self._checkpoint,
                     bool(config.get("allow_seen")),
                 ),
+                KeepTotalBatch(self._before, self._session.resumed),
                 SessionCallback(self._session),
+                Stopping(),
             ],
         }
         try:

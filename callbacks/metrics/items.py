@@ -21,6 +21,7 @@ from callbacks.pictures import grid_of, lines_of
 from callbacks.publishing import Kind, first_loader, publish, spread_items
 from callbacks.sources import source_of
 from callbacks.steps import KnowsLoadedStep
+from meddiff.core.ranges import NonNegativeInt, check_ranges
 
 Stage: TypeAlias = Literal["val", "test"]
 
@@ -85,10 +86,9 @@ class ItemMetrics(KnowsLoadedStep, ABC):
     pictures: ClassVar[Mapping[Stage, Kind]]
     """What `test` and `validate` draw; a validation within a fit draws nothing."""
 
-    def __init__(self, num: int, bootstrap: Bootstrap | None = None) -> None:
+    def __init__(self, num: NonNegativeInt, bootstrap: Bootstrap | None = None) -> None:
         super().__init__()
-        if num < 0:
-            raise ValueError(f"{self.key}.num: {num} is negative")
+        check_ranges(ItemMetrics, locals())
         self.num = num
         self.bootstrap = bootstrap
         self.seen: Mapping[int, str] | None = None

@@ -13,6 +13,7 @@ from callbacks.metrics.overlap import overlap_of, pixel_counts
 from callbacks.pictures import prediction_over_truth
 from callbacks.publishing import Kind
 from meddiff.core.protocols import can_segment
+from meddiff.core.ranges import NonNegativeInt, OpenUnitInterval, Seed, check_ranges
 
 
 class SegmentationMetrics(ItemMetrics):
@@ -51,12 +52,13 @@ class SegmentationMetrics(ItemMetrics):
     pictures: ClassVar[Mapping[Stage, Kind]] = {"test": "test_segmentations"}
 
     def __init__(
-        self, bootstrap: int = 1000, confidence: float = 0.95, seed: int = 0, num: int = 16
+        self,
+        bootstrap: NonNegativeInt = 1000,
+        confidence: OpenUnitInterval = 0.95,
+        seed: Seed = 0,
+        num: NonNegativeInt = 16,
     ) -> None:
-        if bootstrap < 0:
-            raise ValueError(f"metrics.bootstrap: {bootstrap} is negative")
-        if not 0 < confidence < 1:
-            raise ValueError(f"metrics.confidence: {confidence} is not between 0 and 1")
+        check_ranges(SegmentationMetrics, locals())
         super().__init__(num, Bootstrap(bootstrap, confidence, seed) if bootstrap else None)
 
     def measure(

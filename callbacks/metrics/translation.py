@@ -17,6 +17,7 @@ from callbacks.pictures import to_colours, to_rgb
 from callbacks.publishing import Kind
 from meddiff.core.protocols import ProvidesReference, SupportsTranslation, can_translate
 from meddiff.core.randomness import item_generators
+from meddiff.core.ranges import NonNegativeInt, Seed, TwoOrMore, check_ranges
 
 
 class TranslationMetrics(ItemMetrics):
@@ -61,9 +62,8 @@ class TranslationMetrics(ItemMetrics):
         "val": "validation_translations",
     }
 
-    def __init__(self, clusters: int = 5, seed: int = 0, num: int = 8) -> None:
-        if clusters < 2:
-            raise ValueError(f"translation.clusters: {clusters} is not at least 2")
+    def __init__(self, clusters: TwoOrMore = 5, seed: Seed = 0, num: NonNegativeInt = 8) -> None:
+        check_ranges(TranslationMetrics, locals())
         super().__init__(num)
         self.clusters = clusters
         self.seed = seed

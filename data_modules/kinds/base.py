@@ -16,8 +16,16 @@ from torch.utils.data import DataLoader, Dataset
 from data_modules.batch import Batch
 from data_modules.errors import DataError
 from data_modules.kinds.augmentation import Augmentation
+from data_modules.kinds.ranges import (
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+    ShareBelowOne,
+    check_ranges,
+)
 from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
 from data_modules.kinds.told import Inspected, Named, ToldItems
+from data_modules.kinds.workers import outlive_signals
 from data_modules.listing.files import names_in
 from data_modules.listing.items import Problem
 from data_modules.reading.options import Orientation, Reading
@@ -76,13 +84,13 @@ class DataModule(ToldItems, LightningDataModule, Generic[InspectedT, DatasetT]):
     def __init__(
         self,
         root: str | None = None,
-        image_size: int = 256,
-        in_channels: int = 3,
-        batch_size: int = 64,
-        num_workers: int = 4,
-        val_fraction: float = 0.05,
-        split_seed: int = 0,
-        seed: int = 0,
+        image_size: PositiveInt = 256,
+        in_channels: PositiveInt = 3,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 4,
+        val_fraction: ShareBelowOne = 0.05,
+        split_seed: Seed = 0,
+        seed: Seed = 0,
         augment: list[str] | None = None,
         exclude_file: str | None = None,
         predict_split: PredictSplit = "test",
@@ -91,12 +99,12 @@ class DataModule(ToldItems, LightningDataModule, Generic[InspectedT, DatasetT]):
         orientation: Orientation = "stored",
     ) -> None:
         super().__init__()
+        check_ranges(DataModule, locals())
         if in_channels not in (1, 3):
             raise DataError(f"data.init_args.in_channels: {in_channels} given, expected 1 or 3.")
         check_choice(PredictSplit, predict_split=predict_split)
         check_choice(TestSplit, test_split=test_split)
         check_choice(Orientation, orientation=orientation)
-        check_positive(image_size=image_size, batch_size=batch_size)
         self.root = self.default_root() if root is None else Path(root).expanduser()
         self.image_size = image_size
         self.in_channels = in_channels
@@ -292,16 +300,10 @@ class DataModule(ToldItems, LightningDataModule, Generic[InspectedT, DatasetT]):
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
             "multiprocessing_context": multiprocessing.get_context("fork") if forks else None,
+            "worker_init_fn": outlive_signals,
             # Its own generator, so that the loader draws nothing from the global one.
             "generator": torch.Generator().manual_seed(self.seed),
         }
-
-
-def check_positive(**fields: int | None) -> None:
-    """Raises DataError for the first argument below 1; None stands for "not given"."""
-    for field, value in fields.items():
-        if value is not None and value < 1:
-            raise DataError(f"data.init_args.{field}: {value} given, expected 1 or more.")
 
 
 def check_choice(kind: Any, **fields: str) -> None:

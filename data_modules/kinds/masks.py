@@ -12,9 +12,16 @@ from torch import Tensor
 
 from data_modules.batch import Batch
 from data_modules.errors import DataError
-from data_modules.kinds.base import DataModule, check_positive
+from data_modules.kinds.base import DataModule
 from data_modules.kinds.item_cache import ItemCache
 from data_modules.kinds.mask_dataset import Crop, ImageMaskDataset, Preprocess
+from data_modules.kinds.ranges import (
+    ClosedUnitInterval,
+    MaskClasses,
+    NonNegativeInt,
+    PositiveInt,
+    check_ranges,
+)
 from data_modules.kinds.transforms import to_tensor
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.inspection import (
@@ -31,7 +38,7 @@ from data_modules.listing.left_out import notes_of
 from data_modules.listing.mask_problems import foreground_is_255, mask_problems, mask_values
 from data_modules.listing.records import Records
 from data_modules.listing.split_problems import split_problems
-from data_modules.listing.splits import SplitPlan
+from data_modules.listing.splits import SplitPlan, require_training
 from data_modules.listing.verify import files_of, verify
 from data_modules.reading.formats import IMAGE_KINDS
 
@@ -80,28 +87,19 @@ class ImageMaskDataModule(DataModule[InspectedMasks, ImageMaskDataset]):
     def __init__(
         self,
         root: str | None = None,
-        num_classes: int = 2,
-        test_fraction: float = 0.0,
+        num_classes: MaskClasses = 2,
+        test_fraction: ClosedUnitInterval = 0.0,
         cache: Literal["auto", "memory", "none"] = "auto",
-        num_train_samples: int | None = None,
-        num_val_samples: int | None = None,
-        num_test_samples: int | None = None,
-        frame: int | None = None,
+        num_train_samples: PositiveInt | None = None,
+        num_val_samples: PositiveInt | None = None,
+        num_test_samples: PositiveInt | None = None,
+        frame: NonNegativeInt | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root=root, **kwargs)
-        if not 2 <= num_classes <= 64:
-            raise DataError(
-                f"data.init_args.num_classes: {num_classes} given, expected 2 to 64 (background "
-                "too)."
-            )
-        check_positive(
-            num_train_samples=num_train_samples,
-            num_val_samples=num_val_samples,
-            num_test_samples=num_test_samples,
-        )
-        if frame is not None and frame < 0:
-            raise DataError(f"data.init_args.frame: {frame} given, expected 0 or more.")
+        check_ranges(ImageMaskDataModule, locals())
+        if num_train_samples is None:
+            require_training(self.val_fraction, test_fraction)
         self.reading = replace(self.reading, frame=frame)
         self.num_classes = num_classes
         self.test_fraction = test_fraction

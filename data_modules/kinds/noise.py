@@ -8,7 +8,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_modules.batch import Batch
 from data_modules.errors import DataError
+from data_modules.kinds.ranges import (
+    MaskClasses,
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+    check_ranges,
+)
 from data_modules.kinds.sampler import UnpaddedSampler
+from data_modules.kinds.workers import outlive_signals
 
 
 class _Indices(Dataset[Batch]):
@@ -37,17 +45,16 @@ class NoiseDataModule(LightningDataModule):
 
     def __init__(
         self,
-        num_samples: int = 16,
-        image_size: int = 256,
-        in_channels: int = 3,
-        num_classes: int = 2,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int = 0,
+        num_samples: PositiveInt = 16,
+        image_size: PositiveInt = 256,
+        in_channels: PositiveInt = 3,
+        num_classes: MaskClasses = 2,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        if num_samples < 1:
-            raise DataError(f"data.init_args.num_samples: {num_samples} given, expected 1 or more.")
+        check_ranges(NoiseDataModule, locals())
         self.num_samples = num_samples
         self.image_size = image_size
         self.in_channels = in_channels
@@ -72,5 +79,9 @@ class NoiseDataModule(LightningDataModule):
         )
         sampler = UnpaddedSampler(indices, num_replicas=world, rank=rank)
         return DataLoader(
-            indices, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers
+            indices,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            worker_init_fn=outlive_signals,
         )

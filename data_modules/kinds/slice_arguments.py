@@ -18,19 +18,11 @@ def check_modalities(source: str, target: str) -> None:
         )
 
 
-def check_fractions(
-    val_fraction: float, slices: Sequence[float], percentiles: Sequence[float]
-) -> None:
-    """Raises DataError for what is no share, no place in a volume or no range of intensities."""
-    if not 0 <= val_fraction < 1:
-        raise DataError(
-            f"data.init_args.val_fraction: {val_fraction} given, expected 0 <= val_fraction < 1."
-        )
-    if not slices or not all(0 <= fraction <= 1 for fraction in slices):
-        raise DataError(
-            f"data.init_args.slices: {list(slices)} given, expected fractions from 0 to 1."
-        )
-    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+def check_cuts(slices: Sequence[float], percentiles: Sequence[float]) -> None:
+    """Raises DataError where there is no place in a volume, or no range of intensities."""
+    if not slices:
+        raise DataError("data.init_args.slices: [] given, expected fractions from 0 to 1.")
+    if len(percentiles) != 2 or not percentiles[0] < percentiles[1]:
         raise DataError(
             f"data.init_args.percentiles: {list(percentiles)} given, expected two, with "
             "0 <= low < high <= 100."

@@ -9,8 +9,15 @@ from typing import Any, ClassVar, get_args
 from torch import Tensor
 
 from data_modules.errors import DataError
-from data_modules.kinds.base import DataModule, PredictSplit, check_positive
-from data_modules.kinds.slice_arguments import check_fractions, check_modalities
+from data_modules.kinds.base import DataModule, PredictSplit
+from data_modules.kinds.ranges import (
+    ClosedUnitInterval,
+    NonNegativeInt,
+    Percentile,
+    PositiveInt,
+    check_ranges,
+)
+from data_modules.kinds.slice_arguments import check_cuts, check_modalities
 from data_modules.kinds.slice_cuts import SliceItem, items_of, whole_cut
 from data_modules.kinds.slice_dataset import SliceDataset
 from data_modules.kinds.slice_digests import FileDigests, TellsSlices
@@ -84,13 +91,13 @@ class SliceDataModule(WritesVolumes, TellsSlices, DataModule[InspectedSlices, Sl
         root: str | None = None,
         source: Modality = "PD",
         target: Modality = "T1",
-        image_size: int = 128,
-        in_channels: int = 1,
-        batch_size: int = 4,
-        num_train_subjects: int = 100,
-        num_test_subjects: int = 25,
-        slices: Sequence[float] = (0.45, 0.50, 0.55),
-        percentiles: Sequence[float] = (0.5, 99.5),
+        image_size: PositiveInt = 128,
+        in_channels: PositiveInt = 1,
+        batch_size: PositiveInt = 4,
+        num_train_subjects: PositiveInt = 100,
+        num_test_subjects: NonNegativeInt = 25,
+        slices: Sequence[ClosedUnitInterval] = (0.45, 0.50, 0.55),
+        percentiles: Sequence[Percentile] = (0.5, 99.5),
         test_subjects: list[str] | None = None,
         registration: bool = True,
         **kwargs: Any,
@@ -103,12 +110,8 @@ class SliceDataModule(WritesVolumes, TellsSlices, DataModule[InspectedSlices, Sl
             **kwargs,
         )
         check_modalities(source, target)
-        check_fractions(self.val_fraction, slices, percentiles)
-        check_positive(num_train_subjects=num_train_subjects)
-        if num_test_subjects < 0:
-            raise DataError(
-                f"data.init_args.num_test_subjects: {num_test_subjects} given, expected 0 or more."
-            )
+        check_ranges(SliceDataModule, locals())
+        check_cuts(slices, percentiles)
         self.source = source
         self.target = target
         self.num_train_subjects = num_train_subjects

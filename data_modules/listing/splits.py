@@ -76,6 +76,15 @@ def tie_groups(groups: Sequence[str], digests: Sequence[str]) -> list[str]:
     return [find(group) for group in groups]
 
 
+def require_training(val_fraction: float, test_fraction: float) -> None:
+    """Raises DataError where fractions leave nothing for training, unless all is for test."""
+    if test_fraction < 1 <= val_fraction + test_fraction:
+        raise DataError(
+            f"data.init_args: val_fraction {val_fraction} and test_fraction {test_fraction} leave "
+            "nothing for training; their sum must be below 1 (test_fraction 1: all is for test)."
+        )
+
+
 def split_groups(
     groups: Sequence[str], *, val_fraction: float, test_fraction: float, seed: int
 ) -> list[Split]:
@@ -94,27 +103,9 @@ def split_groups(
 
     Returns:
         The split of each item.
-
-    Raises:
-        DataError: If the fractions are out of range or, test_fraction 1 aside, leave nothing for
-            training.
     """
-    if not 0 <= val_fraction < 1:
-        raise DataError(
-            f"data.init_args.val_fraction: {val_fraction} given, expected 0 <= val_fraction < 1."
-        )
-    if not 0 <= test_fraction <= 1:
-        raise DataError(
-            f"data.init_args.test_fraction: {test_fraction} given, expected 0 <= test_fraction <= "
-            "1 (1: all images are for test)."
-        )
     if test_fraction == 1:
         return ["test"] * len(groups)
-    if val_fraction + test_fraction >= 1:
-        raise DataError(
-            f"data.init_args: val_fraction {val_fraction} and test_fraction {test_fraction} leave "
-            "nothing for training; their sum must be below 1."
-        )
     places = {group: position(group, seed) for group in set(groups)}
     split = {group: _natural(place, val_fraction, test_fraction) for group, place in places.items()}
     ends: list[tuple[Split, float, Any]] = [

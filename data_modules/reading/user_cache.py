@@ -24,12 +24,27 @@ def keep(file: Path, write: Callable[[BinaryIO], object]) -> None:
         file: In `cache_folder`.
         write: Gets the file, open for writing.
     """
+    with contextlib.suppress(OSError):
+        write_whole(file, write)
+
+
+def write_whole(file: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        file: What is there is replaced; its folder is made where it is missing.
+        write: Gets the file, open for writing.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     temporary = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as out:
             write(out)
         temporary.replace(file)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        raise

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from data_modules.errors import DataError
 from data_modules.kinds.masks import ImageMaskDataModule
+from data_modules.kinds.ranges import MaskClasses
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.files import find_files, missing_folder
 from data_modules.listing.items import Findings, Item, Listing, MaskPart, Part, Problem
@@ -48,6 +49,7 @@ PARTS = (
 _LABELS = {part: label for label, part in enumerate(PARTS, start=1)}
 _OFFICIAL = (162771, 182638)  # where validation and test begin, in the numbers of CelebA
 _DIGITS = 5  # of an image's number in the names of its part files
+_CLASSES = len(PARTS) + 1
 
 
 class CelebAMaskHQDataModule(ImageMaskDataModule):
@@ -82,16 +84,16 @@ class CelebAMaskHQDataModule(ImageMaskDataModule):
     def __init__(
         self,
         root: str | None = None,
-        num_classes: int = len(PARTS) + 1,
+        num_classes: MaskClasses = _CLASSES,
         official_split: bool = False,
         augment: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root=root, num_classes=num_classes, augment=augment, **kwargs)
         self.official_split = official_split
-        if num_classes != len(PARTS) + 1:
+        if num_classes != _CLASSES:
             raise DataError(
-                f"data.init_args.num_classes: {num_classes} given, expected {len(PARTS) + 1}: "
+                f"data.init_args.num_classes: {num_classes} given, expected {_CLASSES}: "
                 f"background and the {len(PARTS)} parts of CelebAMask-HQ."
             )
         if augment and "hflip" in augment:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from data_modules.kinds.masks import ImageMaskDataModule
+from data_modules.kinds.ranges import MaskClasses
 from data_modules.listing.exclusion import Exclusion
 from data_modules.listing.items import Listing, Part
 from data_modules.listing.pairs import pair_folders
@@ -50,6 +51,7 @@ CLASSES = (
     "wrinkles",
 )
 """What each class id stands for, as in `ffhq_class` of the authors' code."""
+_COUNT = len(CLASSES)
 
 
 class FFHQ34DataModule(ImageMaskDataModule):
@@ -77,7 +79,7 @@ class FFHQ34DataModule(ImageMaskDataModule):
     )
 
     def __init__(
-        self, root: str | None = None, num_classes: int = len(CLASSES), **kwargs: Any
+        self, root: str | None = None, num_classes: MaskClasses = _COUNT, **kwargs: Any
     ) -> None:
         super().__init__(root=root, num_classes=num_classes, **kwargs)
 

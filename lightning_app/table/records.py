@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.files import atomic_write
+from lightning_app.comparison import differences
 from lightning_app.errors import UsageError
-from lightning_app.lock import RunLock
+from lightning_app.lock import HeldError, RunLock
 from lightning_app.process import Launch
 from lightning_app.record import read_record
-from lightning_app.resume import differences
 from lightning_app.run_directory import is_run_directory
 from lightning_app.seen import marked_name
 from lightning_app.table.plan import LACKING, Job
@@ -122,7 +122,7 @@ def claim(directory: Path) -> RunLock | None:
     lock = RunLock(directory, Launch())
     try:
         lock.acquire()
-    except UsageError:
+    except HeldError:
         return None
     return lock
 

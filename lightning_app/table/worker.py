@@ -17,6 +17,7 @@ from types import FrameType
 import torch
 
 from lightning_app.record import git_state, read_record
+from lightning_app.signals import STOPPING
 from lightning_app.table.plan import ROOT, Job, Plan
 from lightning_app.table.records import (
     JobError,
@@ -29,7 +30,7 @@ from lightning_app.table.records import (
 )
 from lightning_app.table.report import write_report
 
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+STOPPED = tuple(128 + number for number in STOPPING)
 """Exit codes of a command that was told to stop."""
 
 INIT_FROM = "model.init_args.init_from"

@@ -1,8 +1,10 @@
 """Reading the checkpoints of earlier runs, safely and with errors that name the file."""
 
-import importlib
 import json
+import os
 import pickle
+import warnings
+import zipfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -12,7 +14,9 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 
-_PACKAGE = "meddiff"
+from meddiff.core.parts import fault_in_training, fault_in_weights
+
+PACKAGE = "meddiff"
 
 IDENTITY = "meddiff"
 """Key of a checkpoint under which a module of ours says what it is."""
@@ -22,6 +26,9 @@ LIVE = "current_model_state"
 Lightning's own weight averaging names it."""
 
 
+_LIGHTNING = "pytorch-lightning_version"
+
+
 class CheckpointError(ValueError):
     """A checkpoint that is missing, broken, hostile or of another method."""
 
@@ -29,7 +36,7 @@ class CheckpointError(ValueError):
 def version() -> str:
     """The version of meddiff; `0+unknown` in a source tree that was never installed."""
     try:
-        return installed_version(_PACKAGE)
+        return installed_version(PACKAGE)
     except PackageNotFoundError:
         return "0+unknown"
 
@@ -40,8 +47,8 @@ def public_name(kind: type) -> str:
     It does not tell the file, so that a class can move to another one. A user's own class keeps its
     module.
     """
-    ours = kind.__module__.split(".")[0] == _PACKAGE
-    return f"{_PACKAGE if ours else kind.__module__}.{kind.__qualname__}"
+    ours = kind.__module__.split(".")[0] == PACKAGE
+    return f"{PACKAGE if ours else kind.__module__}.{kind.__qualname__}"
 
 
 def init_arguments(kind: type) -> frozenset[str]:
@@ -75,7 +82,7 @@ def find_checkpoint(path: str | Path, prefer: tuple[str, ...] = ("best", "last")
         raise CheckpointError(f"{path}: no such checkpoint or run directory")
     candidates = [path / "checkpoints" / f"{name}.ckpt" for name in prefer]
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.lexists(candidate):  # also one that is no file, which reading it then tells
             return candidate
     wanted = " or ".join(f"checkpoints/{name}.ckpt" for name in prefer)
     raise CheckpointError(
@@ -84,31 +91,121 @@ def find_checkpoint(path: str | Path, prefer: tuple[str, ...] = ("best", "last")
     )
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, *, mapped: bool = False) -> dict[str, Any]:
     """Reads a checkpoint without running any code that it may hold.
+
+    Args:
+        path: The file.
+        mapped: Whether tensors stay on the disk until they are used, which may be gigabytes.
 
     Raises:
         CheckpointError: If the file is not a checkpoint, is cut short, or holds objects other
-            than tensors and plain values.
+            than tensors and plain values. It names the other checkpoint of the run where that one
+            is whole.
     """
     path = Path(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = _first_line_with(str(error), "Unsupported", "GLOBAL", "Weights only")
-        raise CheckpointError(
-            f"{path}: refused, it is not a file of tensors and plain values ({reason}). "
+        checkpoint = _loaded(path, mapped)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever torch makes of other bytes
+        raise CheckpointError(f"{path}: {_why_unread(path, error)}{_or(path)}") from error
+    if not isinstance(checkpoint, dict):
+        kind = type(checkpoint).__name__
+        raise CheckpointError(f"{path}: holds a {kind}, not a checkpoint{_or(path)}")
+    return checkpoint
+
+
+def _why_unread(path: Path, error: Exception) -> str:
+    text = str(error).strip()
+    if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
+        reason = _first_line_with(text, "Unsupported", "GLOBAL", "Weights only")
+        return (
+            f"refused, it is not a file of tensors and plain values ({reason}). "
             "Loading it could run code; there is no unsafe fallback. "
             "Use a checkpoint that meddiff wrote, or a state dict saved with torch.save"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        )
+    reason = type(error).__name__ if not text else text.splitlines()[0]
+    if isinstance(error, pickle.UnpicklingError):
+        reason = "its bytes are those of no checkpoint"
+    return f"cannot be read, it is damaged or cut short ({reason})"
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as a pickle does, or is an archive with one."""
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80" or zipfile.is_zipfile(path)
+
+
+def _loaded(path: Path, mapped: bool) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")
+        is_zip = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
+    # Lightning's files have sums, those of others need not; torch compares none.
+    if is_zip and isinstance(content, dict) and _LIGHTNING in content:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the sum of {damaged} is another one")
+    return content
+
+
+def whole_sibling(path: Path) -> tuple[Path, int] | None:
+    """The other one of a run's two checkpoints, and its step, where training can go on from it."""
+    other = {"last.ckpt": "best.ckpt", "best.ckpt": "last.ckpt"}.get(path.name)
+    if other is None or not path.with_name(other).is_file():
+        return None
+    try:
+        content = _loaded(path.with_name(other), mapped=True)
+    except Exception:  # it is damaged too
+        return None
+    if not isinstance(content, dict) or fault_in_training(content) or fault_in_weights(content):
+        return None
+    return path.with_name(other), content["global_step"]
+
+
+def _or(path: Path) -> str:
+    sibling = whole_sibling(path)
+    if sibling is None:
+        return ""
+    return f"\n{sibling[0]}, of step {sibling[1]}, is whole: give that one"
+
+
+def check_weights(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Stops on a checkpoint without weights, or whose weights are of another kind.
+
+    Raises:
+        CheckpointError: If it is one; names the part.
+    """
+    fault = fault_in_weights(checkpoint)
+    if fault is not None:
+        raise CheckpointError(f"{path}: is not a whole checkpoint: {fault}{_or(Path(path))}")
+
+
+def check_arguments(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """As `check_weights`, and stops where the arguments are missing that ours always hold.
+
+    Raises:
+        CheckpointError: If so; names the part.
+    """
+    check_weights(checkpoint, path)
+    if "hyper_parameters" not in checkpoint:
         raise CheckpointError(
-            f"{path}: cannot be read, it is damaged or cut short ({reason})"
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint")
-    return checkpoint
+            f"{path}: is not a whole checkpoint: it lacks hyper_parameters, the arguments that its "
+            f"module was made with{_or(Path(path))}"
+        )
+
+
+def check_training(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Stops on a checkpoint that training cannot go on from.
+
+    Raises:
+        CheckpointError: If it is one; names the part.
+    """
+    fault = fault_in_training(checkpoint)
+    if fault is not None:
+        raise CheckpointError(f"{path}: is not a whole checkpoint: {fault}{_or(Path(path))}")
 
 
 def class_path_of(checkpoint: dict[str, Any], path: str | Path) -> str:
@@ -119,7 +216,10 @@ def class_path_of(checkpoint: dict[str, Any], path: str | Path) -> str:
     """
     identity = checkpoint.get(IDENTITY)
     if not isinstance(identity, dict) or "class_path" not in identity:
-        raise CheckpointError(f"{path}: was not written by a module of meddiff")
+        fault = fault_in_weights(checkpoint)
+        raise CheckpointError(
+            f"{path}: was not written by a module of meddiff{f': {fault}' if fault else ''}"
+        )
     return str(identity["class_path"])
 
 
@@ -131,12 +231,13 @@ def check_identity(checkpoint: dict[str, Any], expected: type, path: str | Path)
     """
     written_by = class_path_of(checkpoint, path)
     if written_by != public_name(expected):
-        _check_not_earlier(checkpoint, [public_name(expected)], path)
+        check_not_earlier(checkpoint, [public_name(expected)], path)
         theirs, ours = _told_apart(written_by, [public_name(expected)])
         raise CheckpointError(
             f"{path}: was written by {theirs}, and the model given is {ours[0]}; "
             f"give a checkpoint of {ours[0]} or change model.class_path"
         )
+    check_arguments(checkpoint, path)
 
 
 def check_written_by(checkpoint: dict[str, Any], names: Sequence[str], path: str | Path) -> None:
@@ -152,71 +253,22 @@ def check_written_by(checkpoint: dict[str, Any], names: Sequence[str], path: str
     """
     written_by = class_path_of(checkpoint, path)
     if written_by not in names:
-        _check_not_earlier(checkpoint, names, path)
+        check_not_earlier(checkpoint, names, path)
         theirs, ours = _told_apart(written_by, names)
         raise CheckpointError(
             f"{path}: was written by {theirs}; "
             f"give a checkpoint of {' or '.join(ours)} as model.init_args.init_from"
         )
+    check_arguments(checkpoint, path)
 
 
-def load(path: str | Path, map_location: str | torch.device = "cpu") -> LightningModule:
-    """Loads a finished run, ready for `sample`, `segment` and the like.
-
-    The weights are those to use: of the best checkpoint where the run kept one, else of the last,
-    and averaged ones where EMA was on.
-
-    Args:
-        path: A run directory or a checkpoint.
-        map_location: Where the weights go.
-
-    Returns:
-        The module in evaluation mode.
-
-    Raises:
-        CheckpointError: If there is no checkpoint, or it does not fit this version's modules.
-    """
-    file = find_checkpoint(path)
-    checkpoint = read_checkpoint(file)
-    class_path = class_path_of(checkpoint, file)
-    # Only our own classes: a checkpoint must not name what is imported. By importlib, since the
-    # methods stand on this module and not the other way round.
-    known = {
-        public_name(kind): kind
-        for kind in vars(importlib.import_module(_PACKAGE)).values()
-        if isinstance(kind, type) and issubclass(kind, LightningModule)
-    }
-    if class_path not in known:
-        _check_not_earlier(checkpoint, list(known), file)
-        raise CheckpointError(f"{file}: {class_path} is not a module of this meddiff")
-    arguments = {
-        key: value
-        for key, value in checkpoint["hyper_parameters"].items()
-        if key not in {"_class_path", "_instantiator"}
-    }
-    unknown = sorted(arguments.keys() - init_arguments(known[class_path]))
-    if unknown:
-        raise CheckpointError(
-            f"{file}: was written by meddiff {checkpoint[IDENTITY]['version']}, whose "
-            f"{known[class_path].__name__} took {', '.join(unknown)}; this one does not"
-        )
-    module: LightningModule = known[class_path](**arguments)
-    # As Lightning does: a module may bring weights that its checkpoints leave out.
-    module.on_load_checkpoint(checkpoint)
-    try:
-        module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
-    except RuntimeError as error:
-        raise CheckpointError(f"{file}: {error}") from error
-    return module.to(map_location).eval()
-
-
-def _check_not_earlier(checkpoint: dict[str, Any], names: Sequence[str], path: str | Path) -> None:
+def check_not_earlier(checkpoint: dict[str, Any], names: Sequence[str], path: str | Path) -> None:
     """Stops on a checkpoint of an earlier state of this package, whose classes had other places."""
     identity = checkpoint[IDENTITY]
     written_by = str(identity["class_path"])
     places = {name.rpartition(".")[2]: name for name in names}
     now = places.get(written_by.rpartition(".")[2])
-    if now is not None and written_by.split(".")[0] == now.split(".")[0] == _PACKAGE:
+    if now is not None and written_by.split(".")[0] == now.split(".")[0] == PACKAGE:
         raise CheckpointError(
             f"{path}: was written by an earlier meddiff ({identity.get('version', 'unknown')}), "
             f"which had this class as {written_by}; this one, {version()}, does not read its "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from meddiff.core.checkpoint import IDENTITY, identity_of
 from meddiff.core.presets import Preset, PresetTable, resolve_preset
+from meddiff.core.ranges import PositiveInt, Seed, check_ranges
 
 
 class MedDiffModule(LightningModule, ABC):
@@ -29,8 +30,8 @@ class MedDiffModule(LightningModule, ABC):
         seed: Seed of what the module draws: noise, time indices, dropout, new layers.
 
     Raises:
-        ValueError: If there is no such preset, or `num_classes` is below 2 where a subclass takes
-            it.
+        ValueError: If there is no such preset, or a number is out of the range that its annotation
+            says.
     """
 
     presets: ClassVar[PresetTable]
@@ -39,17 +40,15 @@ class MedDiffModule(LightningModule, ABC):
     def __init__(
         self,
         preset: Preset = "paper",
-        image_size: int = 256,
-        in_channels: int = 3,
-        seed: int = 0,
+        image_size: PositiveInt = 256,
+        in_channels: PositiveInt = 3,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         # Resolved values are saved, so that a checkpoint outlives a change of the presets.
         self.hparams.update(self.filled(self.hparams))
-        num_classes = self.hparams.get("num_classes", 2)
-        if num_classes < 2:
-            raise ValueError(f"num_classes: {num_classes}, but background and one more are needed")
+        check_ranges(type(self), self.hparams)
 
     @classmethod
     def preset_table(cls, given: Mapping[str, Any]) -> PresetTable:

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 from meddiff.core.module import MedDiffModule
+from meddiff.core.ranges import NonNegativeInt, NonNegativeNumber, PositiveNumber, ShareBelowOne
 
 
 class AdamWModule(MedDiffModule):
@@ -22,11 +23,11 @@ class AdamWModule(MedDiffModule):
 
     def __init__(
         self,
-        learning_rate: float | None = None,
-        adam_betas: tuple[float, float] = (0.95, 0.99),
-        adam_eps: float = 1e-8,
-        weight_decay: float = 1e-6,
-        warmup_steps: int | None = None,
+        learning_rate: NonNegativeNumber | None = None,
+        adam_betas: tuple[ShareBelowOne, ShareBelowOne] = (0.95, 0.99),
+        adam_eps: PositiveNumber = 1e-8,
+        weight_decay: NonNegativeNumber = 1e-6,
+        warmup_steps: NonNegativeInt | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -8,6 +8,7 @@ from torch import Tensor
 from meddiff.core.losses import cross_entropy
 from meddiff.core.module import MedDiffModule
 from meddiff.core.randomness import step_generator
+from meddiff.core.ranges import ClassCount
 
 
 class Segmenter(MedDiffModule):
@@ -20,7 +21,7 @@ class Segmenter(MedDiffModule):
         **kwargs: As `MedDiffModule`.
     """
 
-    def __init__(self, num_classes: int = 2, **kwargs: Any) -> None:
+    def __init__(self, num_classes: ClassCount = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
     @abstractmethod

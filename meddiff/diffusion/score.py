@@ -15,6 +15,13 @@ from meddiff.core.optimization import AdamWModule
 from meddiff.core.precision import float32, require_finite
 from meddiff.core.protocols import Generators
 from meddiff.core.randomness import item_generators, item_noise, step_generator
+from meddiff.core.ranges import (
+    ClosedUnitInterval,
+    NonNegativeNumber,
+    PositiveInt,
+    PositiveNumber,
+    ShareBelowOne,
+)
 from meddiff.diffusion.preconditioning import Preconditioning, preconditioning_of
 from meddiff.diffusion.presets import PRESETS
 from meddiff.diffusion.samplers import SamplerName, sampler_of, unit_noise
@@ -63,17 +70,17 @@ class ScoreModule(ADMModule, AdamWModule):
         self,
         sde: SDEName = "ve",
         start: Start = "noise",
-        strength: float = 0.5,
-        image_size: int = 128,
-        in_channels: int = 1,
-        sigma_min: float = 0.01,
-        sigma_max: float = 50.0,
+        strength: ClosedUnitInterval = 0.5,
+        image_size: PositiveInt = 128,
+        in_channels: PositiveInt = 1,
+        sigma_min: PositiveNumber = 0.01,
+        sigma_max: PositiveNumber = 50.0,
         vp_final_noise: bool = False,
         preconditioning: Preconditioning | None = None,
-        adam_betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.0,
+        adam_betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999),
+        weight_decay: NonNegativeNumber = 0.0,
         sampler: SamplerName | None = None,
-        num_inference_steps: int | None = None,
+        num_inference_steps: PositiveInt | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(

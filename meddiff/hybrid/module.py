@@ -9,6 +9,7 @@ from meddiff.core.optimization import AdamWModule
 from meddiff.core.precision import require_finite
 from meddiff.core.protocols import Generators
 from meddiff.core.randomness import item_generators, item_noise, step_generator
+from meddiff.core.ranges import ClassCount, NonNegativeNumber, PositiveInt
 from meddiff.diffusion import NoiseSchedule, TimestepSampler
 from meddiff.diffusion.solvers import FinalSigma
 from meddiff.diffusion.timesteps import TSampling, inference_timesteps
@@ -44,11 +45,11 @@ class HybridDiffusionModule(ADMModule, AdamWModule):
     def __init__(
         self,
         objective: Objective = "hybrid",
-        num_classes: int = 2,
+        num_classes: ClassCount = 2,
         t_sampling: TSampling | None = None,
-        mask_weight: float | None = None,
+        mask_weight: NonNegativeNumber | None = None,
         solver: Solver | None = None,
-        num_inference_steps: int | None = None,
+        num_inference_steps: PositiveInt | None = None,
         log_gradient_norms: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -188,7 +189,7 @@ class HybridDiffusionModule(ADMModule, AdamWModule):
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Logs how strongly each term pulls, wherever the Trainer logs (2c-10)."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        logs = self.hparams["log_gradient_norms"] and (self.global_step + 1) % every == 0
+        logs = self.hparams["log_gradient_norms"] and every and (self.global_step + 1) % every == 0
         if not (logs and self.segments):
             return
         with self.trainer.precision_plugin.train_step_context():

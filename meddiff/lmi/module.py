@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from meddiff.core.ranges import PositiveInt, PositiveNumber, TwoOrMore
 from meddiff.diffusion.score import Condition, ScoreModule
 from meddiff.lmi.mutual_information import local_mutual_information
 
@@ -38,10 +39,10 @@ class LMIDiffusionModule(ScoreModule):
     def __init__(
         self,
         guidance: Guidance = "lmi",
-        patch_size: int = 3,
-        search_size: int = 3,
-        bins: int = 27,
-        bandwidth: float = 8.0,
+        patch_size: PositiveInt = 3,
+        search_size: PositiveInt = 3,
+        bins: TwoOrMore = 27,
+        bandwidth: PositiveNumber = 8.0,
         normalized: bool = True,
         **kwargs: Any,
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import gcd
+from math import gcd, lcm
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -174,7 +174,8 @@ def _feature_map_sizes(image_size: int, channel_mult: Sequence[int]) -> list[int
     if image_size % coarsest:
         raise ValueError(
             f"image_size: {image_size} cannot be halved {len(channel_mult) - 1} times, once for "
-            f"each of the {len(channel_mult)} levels of channel_mult; give a multiple of {coarsest}"
+            f"each of the {len(channel_mult)} levels of channel_mult; give "
+            f"{_nearest(image_size, coarsest)}, or another multiple of {coarsest}"
         )
     return [image_size // 2**level for level in range(len(channel_mult))]
 
@@ -183,13 +184,20 @@ def _attention_levels(
     image_size: int, sizes: list[int], attention_resolutions: Sequence[int]
 ) -> list[bool]:
     for resolution in attention_resolutions:
-        if resolution < 1 or image_size % resolution:
+        if image_size % resolution:
+            multiple = lcm(resolution, image_size // sizes[-1])
             raise ValueError(
                 f"attention_resolutions: {resolution} does not divide image_size {image_size}; "
-                f"give an image_size that is a multiple of {resolution}, or feature map sizes in "
+                f"give image_size {_nearest(image_size, multiple)}, or feature map sizes in "
                 f"pixels, out of {sizes}"
             )
     return [size in attention_resolutions for size in sizes]
+
+
+def _nearest(size: int, multiple: int) -> str:
+    """The multiples below and above a size."""
+    below = size // multiple * multiple
+    return " or ".join(str(near) for near in (below, below + multiple) if near)
 
 
 def _check_heads(widths: list[int], attends: list[bool], num_head_channels: int | None) -> None:

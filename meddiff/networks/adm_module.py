@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from meddiff.core.module import MedDiffModule
+from meddiff.core.ranges import PositiveInt, ShareBelowOne, TwoOrMore
 from meddiff.networks.adm import NETWORK_KEYS
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ class ADMModule(MedDiffModule):
 
     def __init__(
         self,
-        model_channels: int | None = None,
-        channel_mult: list[int] | None = None,
-        num_res_blocks: int | None = None,
-        attention_resolutions: list[int] | None = None,
-        num_head_channels: int | None = None,
-        dropout: float | None = None,
+        model_channels: TwoOrMore | None = None,
+        channel_mult: list[PositiveInt] | None = None,
+        num_res_blocks: PositiveInt | None = None,
+        attention_resolutions: list[PositiveInt] | None = None,
+        num_head_channels: PositiveInt | None = None,
+        dropout: ShareBelowOne | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

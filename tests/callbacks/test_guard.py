@@ -111,5 +111,5 @@ def test_both_processes_stop(tmp_path: Path) -> None:
 
 
 def test_interval_out_of_range() -> None:
-    with pytest.raises(ValueError, match=r"guard\.every_n_steps"):
+    with pytest.raises(ValueError, match="every_n_steps: 0 given, expected a whole number >0"):
         NonFiniteGuard(0)

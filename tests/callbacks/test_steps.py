@@ -68,12 +68,6 @@ def test_a_run_resumed_in_the_middle_looks_where_the_whole_one_does(
     assert resumed.seen == [step for step in whole.seen if step > stop]
 
 
-@pytest.mark.parametrize("interval", [0, -3])
-def test_the_error_names_the_argument(interval: int) -> None:
-    with pytest.raises(ValueError, match=rf"toy\.every_n_steps: {interval} is not at least 1"):
-        Every(interval, "toy.every_n_steps")
-
-
 def test_the_step_of_the_weights_is_that_of_what_this_run_loaded(tmp_path: Path) -> None:
     fitted = trainer_in(tmp_path, LastCheckpoint(), max_steps=3)
     fitted.fit(ToyModule(), loader())

@@ -1,4 +1,6 @@
+import errno
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,6 +149,27 @@ def test_a_command_that_was_killed_can_be_given_again(tmp_path: Path) -> None:
     (root / ".meddiff-phantom.json").write_text(json.dumps({"isic": []}))  # as before the pictures
     write_phantom("isic", root, num=3, seed=0)
     assert check("isic", root) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, None])
+def test_a_full_disk_is_told_with_the_folder(
+    number: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NumPy and Pillow give no number; the phantoms of other data sets there stay known."""
+    root = tmp_path / "data"
+    write_phantom("isic", root, num=1, seed=0)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(number, "No space left") if number else OSError("9 requested and 0 written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with pytest.raises(OSError if number else DataError, match=re.escape(str(root))):
+            write_phantom("ph2", root, num=1, seed=0)
+    marker = json.loads((root / ".meddiff-phantom.json").read_text())
+    assert len(marker["isic"]) > 0
+    assert marker["ph2"] == []
+    assert len(list(root.glob(".*"))) == 1
 
 
 def test_real_data_have_no_problem(shared_data: Path) -> None:

@@ -154,7 +154,7 @@ CHAINS = {
     "between all places": (
         FITS["ends between validations"],
         [
-            Sent("on_fit_start", 0, times=2),
+            Sent("setup", 0, times=2),
             Sent("on_validation_batch_end", 5),
             Sent("on_save_checkpoint", 10, signal.SIGUSR1),
             Sent("on_train_end", 13),

@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,29 @@ def test_a_row_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
     logger.continue_behind(5)
     logger.log_metrics({"train/loss": 0.1}, step=1)
     assert [row["step"] for row in rows(tmp_path)] == ["0", "1"]
+
+
+@pytest.mark.parametrize("left", ["", "train/l", "train/loss,step"])
+def test_a_header_cut_short_is_written_anew(left: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(left)
+    RunCSVLogger(tmp_path).log_metrics({"val/loss": 0.5}, step=3)
+    assert rows(tmp_path) == [{"val/loss": "0.5", "step": "3"}]
+
+
+def test_a_row_that_was_not_written_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = RunCSVLogger(tmp_path)
+    logger.log_metrics({"loss": 0.5}, step=0)
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("lightning_app.loggers.append_lines", full)
+    with pytest.raises(OSError, match="No space left"):
+        logger.log_metrics({"loss": 0.4}, step=1)
+    logger.finalize("failed")
+    assert rows(tmp_path) == [{"loss": "0.5", "step": "0"}]
 
 
 @pytest.mark.parametrize(

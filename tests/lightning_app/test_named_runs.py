@@ -22,7 +22,8 @@ def write_run(directory: Path, **record: Any) -> Path:
     """A run directory by hand; a fit gets two checkpoints and its config."""
     directory.mkdir(parents=True)
     (directory / "run.json").write_text(json.dumps(record))
-    (directory / "config.yaml").write_text(f"run_root: {directory.name}\n")
+    config = {"model": {}, "data": {}, "trainer": {}, "run_root": directory.name}
+    (directory / "config.yaml").write_text(json.dumps(config))
     if record.get("subcommand") == "fit":
         (directory / "checkpoints").mkdir()
         for name in ("best", "last"):

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_app.lock import NAME
-from lightning_app.resume import Limits, comparable, differences
+from lightning_app.comparison import comparable, differences
+from lightning_app.holder import NAME
+from lightning_app.resume import Limits
 from tests.lightning_app.conftest import Command
+from tests.lightning_app.test_lock import write_lock
 from tests.lightning_app.test_loggers import rows
-from tests.lightning_app.test_run_directory import write_lock
 from tests.lightning_app.toys import ARGS
 
 Runs = Callable[[], list[Path]]
@@ -157,10 +158,10 @@ def test_a_held_run_is_left_alone(toy: Command, toy_runs: Runs, capsys: Captured
     (run,) = toy_runs()
     interrupt(run)
     write_lock(run)
-    assert toy("fit", "--trainer.max_steps", "4", "--resume", "auto") == 0
+    for asked in ("auto", str(run)):
+        assert toy("fit", "--trainer.max_steps", "4", "--resume", asked) == os.EX_TEMPFAIL
+        assert f"{run.name}: held by process {os.getpid()}" in capsys.readouterr().err
     assert torch.load(run / "checkpoints" / "last.ckpt")["global_step"] == 2
-    assert toy("fit", "--trainer.max_steps", "4", "--resume", str(run)) == 2
-    assert f"held by process {os.getpid()}" in capsys.readouterr().err
 
 
 def test_a_named_run_brings_its_config(toy_runs: Runs, toy: Command) -> None:

@@ -1,15 +1,11 @@
-import json
 import os
-import socket
-import time
 from pathlib import Path
 
-import psutil
 import pytest
+import yaml
 
 from lightning_app import run_directory
 from lightning_app.errors import UsageError
-from lightning_app.lock import NAME, STALE_SECONDS, RunLock, holder_of
 from lightning_app.process import RUN_DIR_VARIABLE, Launch, left_as_found, this_launch
 from lightning_app.run_directory import config_name, make_run_directory, next_config_file
 
@@ -47,7 +43,7 @@ def test_configs_of_a_run_are_numbered(tmp_path: Path) -> None:
         path.write_text(f"launch: {number}")
     assert sorted(path.name for path in tmp_path.iterdir())[0] == "config.10.yaml"
     assert (tmp_path / "config.yaml").read_text() == "launch: 1"
-    assert run_directory.read_config(tmp_path) == {"launch": 11}
+    assert yaml.safe_load(run_directory.config_files_of(tmp_path)[-1].read_text()) == {"launch": 11}
 
 
 def test_who_launched_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,64 +94,3 @@ def test_what_a_run_sets_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
         os.environ["NEW"] = "3"
     assert os.environ["KEPT"] == "1"
     assert "NEW" not in os.environ
-
-
-def write_lock(directory: Path, **changes: object) -> None:
-    held = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
-        "slurm_job": None,
-        "slurm_restart": "0",
-        "launch": None,
-    }
-    (directory / NAME).write_text(json.dumps(held | changes))
-
-
-def test_a_live_process_holds_its_run(tmp_path: Path) -> None:
-    lock = RunLock(tmp_path, ALONE)
-    lock.acquire()
-    with pytest.raises(UsageError, match=f"held by process {os.getpid()}"):
-        RunLock(tmp_path, ALONE).acquire()
-    lock.release()
-    assert not (tmp_path / NAME).exists()
-    RunLock(tmp_path, ALONE).acquire()
-
-
-@pytest.mark.parametrize(
-    ("changes", "held"),
-    [
-        ({}, True),
-        ({"pid": 2**22 + 1}, False),
-        ({"process_started": 1.0}, False),  # another process has its number now
-        ({"host": "elsewhere", "pid": 1}, True),
-        ({"launch": "slurm-7.0-r0"}, True),
-    ],
-)
-def test_who_holds_a_run(tmp_path: Path, changes: dict[str, object], held: bool) -> None:
-    write_lock(tmp_path, **changes)
-    assert (holder_of(tmp_path, ALONE) is not None) == held
-
-
-def test_a_silent_holder_elsewhere_is_taken_for_dead(tmp_path: Path) -> None:
-    write_lock(tmp_path, host="elsewhere")
-    long_ago = time.time() - STALE_SECONDS - 1
-    os.utime(tmp_path / NAME, (long_ago, long_ago))
-    assert holder_of(tmp_path, ALONE) is None
-    RunLock(tmp_path, ALONE).acquire()
-
-
-def test_processes_of_one_job_do_not_lock_each_other_out(tmp_path: Path) -> None:
-    write_lock(tmp_path, launch="slurm-7.0-r0")
-    assert holder_of(tmp_path, Launch(1, "slurm-7.0-r0")) is None
-    assert holder_of(tmp_path, Launch(1, "slurm-8.0-r0")) is not None
-
-
-def test_a_requeued_job_does_not_wait_for_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_lock(tmp_path, host="elsewhere", slurm_job="7", slurm_restart="0")
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert holder_of(tmp_path, ALONE) is not None, "another step of the same job"
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert holder_of(tmp_path, ALONE) is None

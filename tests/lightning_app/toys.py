@@ -1,6 +1,8 @@
 """A module and data that are as small as they can be."""
 
+import signal
 import time
+from collections.abc import Callable as Function
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -55,6 +57,9 @@ class ToyModule(LightningModule):
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         self.log("test/loss", self.layer(batch[:, : self.hparams["width"]]).square().mean())
 
+    def predict_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        return {"index": torch.arange(len(batch))}
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.SGD(self.parameters(), lr=self.hparams["learning_rate"])
         if not self.hparams["schedule"]:
@@ -70,6 +75,15 @@ class OtherModule(ToyModule):
     """Another method."""
 
 
+class OwnBatches(ToyModule):
+    """Trains on what depends on the number of the batch alone, and so resumes inside an epoch."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        number = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        own = torch.randn(2, 4, generator=torch.Generator().manual_seed(number))
+        return super().training_step(own, batch_idx)
+
+
 class ToyDataModule(LightningDataModule):
     """Eight rows of numbers."""
 
@@ -82,6 +96,7 @@ class ToyDataModule(LightningDataModule):
 
     val_dataloader = train_dataloader
     test_dataloader = train_dataloader
+    predict_dataloader = train_dataloader
 
     def split_table(self) -> dict[str, list[str]]:
         return {"train": ["a.png", "b.png"], "val": ["c.png"]}
@@ -157,3 +172,53 @@ class OutOfTime(Timer):
         if trainer.global_step == 9:
             self._duration = 0.0
         super().on_train_batch_end(trainer, *args, **kwargs)
+
+
+class AtStep(Callback):
+    """Does something before a step, on the class, so that a config does not tell of it."""
+
+    step: ClassVar[int] = 0
+    does: ClassVar[Function[[], None] | None] = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int
+    ) -> None:
+        if AtStep.does is not None and trainer.global_step == AtStep.step:
+            AtStep.does()
+
+
+class Sends(Callback):
+    """Gets a signal at a hook, and another one while it leaves.
+
+    Args:
+        hook: Its name.
+        number: The signal's name.
+        again: That of the second one.
+    """
+
+    def __init__(self, hook: str, number: str, again: str | None = None) -> None:
+        self._again = again
+        setattr(self, hook, lambda *args, **kwargs: signal.raise_signal(signal.Signals[number]))
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if self._again is not None:
+            signal.raise_signal(signal.Signals[self._again])
+
+
+class FirstIsStopped(Callback):
+    """The first process gets a signal in a test, which the others would wait for.
+
+    Args:
+        number: The signal's name.
+    """
+
+    def __init__(self, number: str) -> None:
+        self._number = signal.Signals[number]
+
+    def on_test_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            signal.raise_signal(self._number)
+        time.sleep(120)

@@ -25,12 +25,10 @@ def scaled_blocks(blocks: Sequence[int], depth: int) -> list[int]:
 
     Block b becomes round(b (n - 1) / 17), n the number of decoder blocks; duplicates are dropped.
 
-    Raises:
-        ValueError: If a number is not one of 0..17.
+    Args:
+        blocks: Numbers out of 0..17.
+        depth: Decoder blocks of the network.
     """
-    wrong = [block for block in blocks if not 0 <= block < _PAPER_BLOCKS]
-    if wrong or not blocks:
-        raise ValueError(f"blocks: {list(blocks)}, but numbers out of 0..17 are needed")
     places = [round(block * (depth - 1) / (_PAPER_BLOCKS - 1)) for block in blocks]
     return list(dict.fromkeys(places))
 
@@ -45,6 +43,9 @@ class DecoderFeatures:
         noise: The shared noise, shape (C, H, W).
         clean: Whether images are given without noise, whatever the time index.
 
+    Raises:
+        ValueError: If there is no block or no time index.
+
     Attributes:
         length: Length of a pixel's vector: 4224 for the paper's network and three time indices.
     """
@@ -57,6 +58,9 @@ class DecoderFeatures:
         noise: Tensor,
         clean: bool = False,
     ) -> None:
+        for name, numbers in (("blocks", blocks), ("noise_timesteps", timesteps)):
+            if not numbers:
+                raise ValueError(f"{name}: [] given, expected one or more")
         every = decoder_blocks(unet)
         self.unet = unet
         self.blocks = scaled_blocks(blocks, len(every))

@@ -19,6 +19,14 @@ from meddiff.core.checkpoint import LIVE, CheckpointError
 from meddiff.core.precision import full_precision
 from meddiff.core.protocols import ProvidesLabelled
 from meddiff.core.randomness import mix
+from meddiff.core.ranges import (
+    NonNegativeInt,
+    NonNegativeNumber,
+    PaperBlock,
+    Seed,
+    TimeIndex,
+    TwoOrMore,
+)
 from meddiff.core.segmenter import Segmenter
 from meddiff.core.start import StartsFrom
 from meddiff.networks import ADMModule, adm_unet
@@ -62,14 +70,14 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
     def __init__(
         self,
         init_from: str | None = None,
-        blocks: list[int] | None = None,
-        noise_timesteps: list[int] | None = None,
+        blocks: list[PaperBlock] | None = None,
+        noise_timesteps: list[TimeIndex] | None = None,
         clean_features: bool = False,
-        noise_seed: int = 0,
-        min_class_pixels: int | None = None,
-        pixel_batch_size: int = 64,
-        learning_rate: float = 1e-3,
-        patience: int = 50,
+        noise_seed: Seed = 0,
+        min_class_pixels: NonNegativeInt | None = None,
+        pixel_batch_size: TwoOrMore = 64,
+        learning_rate: NonNegativeNumber = 1e-3,
+        patience: NonNegativeInt = 50,
         **kwargs: Any,
     ) -> None:
         super().__init__(init_from=init_from, dropout=0.0, **kwargs)

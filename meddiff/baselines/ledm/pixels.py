@@ -6,6 +6,8 @@ asked for. For 20 images of 256 pixels that is 0.5 GB instead of the 11 GB of up
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +38,7 @@ class PixelFeatures:
             _, steps, channels, height, width = block.shape
             shape = (num_images, height, width, steps, channels)
             file = folder / f"block-{number}.fp16"
-            self._blocks.append(np.memmap(file, dtype=np.float16, mode="w+", shape=shape))
+            self._blocks.append(_allocated(file, shape))
 
     def put(self, number: int, maps: Sequence[Tensor]) -> None:
         """Stores one image's features.
@@ -93,6 +95,22 @@ def _neighbours(position: Tensor, length: int, size: int) -> tuple[Tensor, Tenso
     place = ((position.float() + 0.5) * (length / size) - 0.5).clamp(min=0)
     first = place.long().clamp(max=length - 1)
     return first, (first + 1).clamp(max=length - 1), place - first
+
+
+def _allocated(file: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A mapped fp16 file that has its space on the disk.
+
+    Without it, a write to the map kills the process where the disk is full.
+    """
+    held = np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
+    try:
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, held.nbytes)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(file)
+            raise
+    return held
 
 
 class LabelledPixels:

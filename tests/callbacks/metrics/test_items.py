@@ -191,8 +191,8 @@ def test_two_processes_write_what_one_writes(tmp_path: Path, form: str) -> None:
         assert one == two, name
 
 
-def test_the_number_of_pictures_is_checked_by_the_name_of_its_key() -> None:
-    with pytest.raises(ValueError, match=r"brightness\.num: -1 is negative"):
+def test_the_number_of_pictures_is_checked() -> None:
+    with pytest.raises(ValueError, match="num: -1 given, expected a whole number >=0"):
         Brightness(-1)
 
 

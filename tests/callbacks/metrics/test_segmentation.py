@@ -248,7 +248,7 @@ def test_two_processes_give_exactly_the_figures_of_one(tmp_path: Path, padded: b
     [({"bootstrap": -1}, "bootstrap"), ({"confidence": 1.0}, "confidence"), ({"num": -1}, "num")],
 )
 def test_arguments_out_of_range(kwargs: dict[str, Any], word: str) -> None:
-    with pytest.raises(ValueError, match=rf"metrics\.{word}"):
+    with pytest.raises(ValueError, match=f"{word}: .* given"):
         SegmentationMetrics(**kwargs)
 
 

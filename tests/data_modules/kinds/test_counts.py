@@ -127,7 +127,7 @@ def test_numbers_cap_the_split_by_fractions(write_pairs: WritePairs) -> None:
     ("arguments", "message"),
     [
         ({"num_train_samples": 30}, "num_train_samples: 30 given, but there are 29 images"),
-        ({"num_train_samples": 0}, "num_train_samples: 0 given, expected 1 or more"),
+        ({"num_train_samples": 0}, "num_train_samples: 0 given, expected a whole number >0"),
         (
             {"num_train_samples": 20, "num_val_samples": 5},
             "num_val_samples: 5 given, but there are 4 images",

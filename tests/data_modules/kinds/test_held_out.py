@@ -84,7 +84,7 @@ def test_a_fit_has_nothing_left_where_all_are_for_test(write_pairs: WritePairs) 
     root = write_pairs(*NAMES)
     with pytest.raises(DataError, match="0 training samples"):
         splits_of(root, "fit", test_fraction=1.0)
-    with pytest.raises(DataError, match=r"test_fraction: 1.01 given.*0 <= test_fraction <= 1"):
+    with pytest.raises(DataError, match=r"test_fraction: 1.01 given, .* >=0 and <=1"):
         splits_of(root, test_fraction=1.01)
     with pytest.raises(DataError, match="below 1"):
         splits_of(root, test_fraction=0.96)

@@ -3,7 +3,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from data_modules.errors import DataError
-from data_modules.listing.splits import assert_disjoint, position, split_groups, tie_groups
+from data_modules.listing.splits import (
+    assert_disjoint,
+    position,
+    require_training,
+    split_groups,
+    tie_groups,
+)
 
 names = st.lists(st.text("abcdef0123", min_size=1, max_size=6), unique=True, max_size=40)
 fractions = st.floats(0.05, 0.45)
@@ -63,15 +69,11 @@ def test_identical_files_tie_groups_over_any_distance() -> None:
     assert tie_groups([*groups, "c"], [*digests, "2"]) == ["a", "a", "a", "a", "e", "a"]
 
 
-@pytest.mark.parametrize(
-    ("val", "test", "field"),
-    [(1.0, 0, "val_fraction"), (-0.1, 0, "val_fraction"), (0, 1.5, "test")],
-)
-def test_fractions_out_of_range_name_the_field(val: float, test: float, field: str) -> None:
-    with pytest.raises(DataError, match=f"{field}.*expected 0 <="):
-        _split(["a"], val, test, 0)
-    with pytest.raises(DataError, match="below 1"):
-        _split(["a"], 0.5, 0.5, 0)
+def test_fractions_that_leave_nothing_for_training() -> None:
+    with pytest.raises(DataError, match=r"val_fraction 0.5 and test_fraction 0.5 .* below 1"):
+        require_training(0.5, 0.5)
+    require_training(0.5, 1.0)  # all is for test
+    require_training(0.0, 0.0)
 
 
 def test_overlap_names_both_files() -> None:

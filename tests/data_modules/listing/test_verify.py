@@ -53,7 +53,7 @@ def test_a_frame_that_pictures_do_not_have(write_pairs: WritePairs, read: list[s
     problems = check("image_mask_folder", root, frame=1)
     assert [problem.path for problem in problems] == ["images/x.png", "images/y.png"]
     assert "data.init_args.frame is 1, but only DICOM files have frames" in problems[0].text
-    with pytest.raises(DataError, match=r"frame: -1 given, expected 0 or more"):
+    with pytest.raises(DataError, match="frame: -1 given, expected a whole number >=0"):
         ImageMaskFolderDataModule(root=str(root), frame=-1)
 
 

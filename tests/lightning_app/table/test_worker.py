@@ -222,7 +222,7 @@ def test_a_test_without_the_figure_is_a_failure(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("code", [130, 143, None])
+@pytest.mark.parametrize("code", [130, 138, 143, None])
 def test_a_worker_that_is_told_to_stop_leaves_its_job_for_later(
     folder: Path, code: int | None
 ) -> None:

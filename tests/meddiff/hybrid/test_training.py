@@ -163,6 +163,12 @@ def test_measuring_the_terms_does_not_change_the_run() -> None:
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
+def test_a_trainer_that_never_logs_measures_no_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hybrid_module, "term_gradient_norms", None)
+    module = make_module(log_gradient_norms=True)
+    make_trainer(max_steps=1, log_every_n_steps=0).fit(module, make_loader())
+
+
 @pytest.mark.parametrize("objective", ["hybrid", "supervised"])
 def test_the_validation_loss_is_fixed_by_index(objective: str) -> None:
     module = make_module(objective=objective)

@@ -178,9 +178,11 @@ def test_normalisation_statistics_are_float32_under_autocast() -> None:
     ("changes", "message"),
     [
         ({"attention_resolutions": [6]}, r"attention_resolutions: 6 does not divide image_size 16"),
-        ({"attention_resolutions": [0]}, r"attention_resolutions: 0 does not divide image_size 16"),
         ({"attention_resolutions": [32]}, r"32 does not divide .* out of \[16, 8\]"),
-        ({"image_size": 15}, r"image_size: 15 cannot be halved 1 times.* multiple of 2"),
+        (
+            {"image_size": 15},
+            r"image_size: 15 cannot be halved 1 times.*; give 14 or 16, or",
+        ),
         ({"num_head_channels": 24}, r"num_head_channels: 24 does not divide the width 32"),
         ({"channel_mult": [2, 4]}, r"channel_mult: \[2, 4\] does not start with 1"),
         ({"channel_mult": []}, r"channel_mult: \[\] does not start with 1"),
