@@ -147,7 +147,9 @@ class BestCheckpoint(_RunCheckpoint):
         figure = trainer.callback_metrics.get(str(self.monitor))
         if figure is None or figure.isnan() or not self.check_monitor_top_k(trainer, figure):
             return
-        aside = bool(self.best_k_models) and trainer.is_global_zero and self._file.is_file()
+        # Where it lies aside already, the end is made again: the run was killed in it.
+        known = bool(self.best_k_models) and not self._scheduled_file.is_file()
+        aside = known and trainer.is_global_zero and self._file.is_file()
         if aside:
             self._file.replace(self._scheduled_file)
         # Before the file is written: it tells of itself, whereas `last` was saved before.

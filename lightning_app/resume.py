@@ -54,3 +54,4 @@ def is_finished(directory: Path, limits: Limits) -> bool:
     record = read_record(directory)
     if record.get("state") != "finished":
         return False
+    return record.get("subcommand") != "fit" or not limits.beyond(Limits(**record["limits"]))
