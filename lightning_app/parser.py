@@ -207,7 +207,7 @@ def _full_key(key: str, given: Given) -> str:
 
 def _reasons(text: str) -> str:
     """What was expected and what was given, a line each."""
-    text = re.sub(r"Expected an? typing\.Literal\[(.*)\]", r"expected one of \1", text)
+    text = re.sub(r"Expected an? typing\.Literal\[([^\]]*)\]", r"expected one of \1", text)
     # A restricted number says its range itself, and the value where there is no other type.
     or_null = ", or null" if "NoneType" in text else ""
     text = re.sub(r"Not of type \w+: (Expected .*Got value.*)", r"\1", text)

@@ -1,6 +1,6 @@
 """`lightning phantom`: a stand-in for a data set, in its official layout."""
 
-from lightning_app.tools import ToolParser, at_least, folder
+from lightning_app.tools import ToolParser, folder
 
 
 def run(args: list[str]) -> int:
@@ -17,12 +17,8 @@ def run(args: list[str]) -> int:
     parser.add_argument(
         "--root", type=folder, required=True, help="a new or empty folder to write into"
     )
-    parser.add_argument(
-        "--num", type=at_least(1), default=200, help="training images, or subjects (200)"
-    )
-    parser.add_argument(
-        "--seed", type=at_least(0), default=0, help="the same one draws the same (0)"
-    )
+    parser.add_argument("--num", type=int, default=200, help="training images, or subjects (200)")
+    parser.add_argument("--seed", type=int, default=0, help="the same one draws the same (0)")
     given = parser.parse_args(args)
 
     from data_modules.names import escaped

@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
 import callbacks
@@ -46,7 +45,14 @@ from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
 from lightning_app.ranges import register_plain_numbers
 from lightning_app.resolved import as_used
-from lightning_app.restore import GivenLearningRate, check_network, remembered_config
+from lightning_app.restore import (
+    GivenLearningRate,
+    WholeCounters,
+    check_network,
+    lowest_config,
+    remembered_config,
+    restoring,
+)
 from lightning_app.resume import Limits, last_checkpoint
 from lightning_app.run_directory import config_name, from_here
 from lightning_app.session import Session, SessionCallback
@@ -197,16 +203,7 @@ class MedDiffCLI(LightningCLI):
             arguments_of(class_path, LightningModule),
             self._given.value("model.init_args.preset"),
         )
-        remembered = base.get("init_args", {})
-        linked = {key: remembered.pop(key) for key in LINKED if key in remembered}
-        seed = linked.pop("seed", None)
-        data = {
-            "class_path": config.data.class_path,
-            "init_args": {k: v for k, v in linked.items() if k in config.data.init_args},
-        }
-        lowest: dict[str, Any] = {"data": data} | ({"model": base} if base else {})
-        if seed is not None:
-            lowest["seed_everything"] = seed
+        lowest = lowest_config(base, config.data)
         args = self._given.args
         self._parse([args[0], "--config", yaml.safe_dump(lowest), *args[1:]])
 
@@ -214,12 +211,12 @@ class MedDiffCLI(LightningCLI):
         """Reads a checkpoint that the module at hand could have written."""
         checkpoint = read_checkpoint(path)
         check_weights(checkpoint, path)
-        if self.subcommand == "fit":
-            check_training(checkpoint, path)
         name = self.config[self.subcommand].model.class_path
         kind = class_named(name, LightningModule)
         if kind is not None and name.split(".")[0] == "meddiff":
             check_identity(checkpoint, kind, path)
+        if self.subcommand == "fit":
+            check_training(checkpoint, path)
         self._checkpoint_path, self._checkpoint = path, checkpoint
         return checkpoint
 
@@ -230,10 +227,7 @@ class MedDiffCLI(LightningCLI):
             SystemExit: If no run of this config is unfinished, with 0.
         """
         config = self.config[self.subcommand]
-        if config.trainer.get("default_root_dir") is not None:
-            raise UsageError("trainer.default_root_dir: is the run directory; give --run_root")
-        name = config_name(self._given.files, config.model.class_path)
-        parent = Path(config.run_root) / name
+        parent = Path(config.run_root, config_name(self._given.files, config.model.class_path))
         resumed = self._run_to_resume(parent)
         if resumed is not None and self.subcommand == "fit":
             self._before = batch_of_run(resumed)
@@ -287,21 +281,26 @@ class MedDiffCLI(LightningCLI):
         directory = self._session.directory
         config = self.config_init[self.subcommand]
         trainer = config.trainer
-        step = None
-        if self._session.resumed and self._checkpoint is not None:
-            step = int(self._checkpoint["global_step"])
+        saved = self._checkpoint if self._session.resumed else None
+        step = None if saved is None else int(saved["global_step"])
         loggers = make_loggers(
-            directory, config.tensorboard, config.wandb, self._session.wandb_id, step
+            directory,
+            config,
+            self._subcommand_parsers[str(self.subcommand)],
+            (type(self.model), type(self.datamodule)),
+            wandb_id=self._session.wandb_id,
+            resumed_step=step,
         )
         watching, bar = users_callbacks(trainer)
         settings = {
             "default_root_dir": str(directory),
             **self._fitted,
-            "logger": [*loggers, *as_list(trainer.get("logger"), Logger)],
+            "logger": loggers,
             "plugins": [*as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
             "enable_progress_bar": bar,
             "callbacks": [
                 *watching,
+                WholeCounters(self._checkpoint_path),
                 GivenLearningRate(),
                 SplitKeeper(
                     self._session,
@@ -323,6 +322,10 @@ class MedDiffCLI(LightningCLI):
             require_one_process(self.trainer)
         self._preparation.over()
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        with restoring(self._checkpoint_path):
+            super()._run_subcommand(subcommand)
+
     def after_fit(self) -> None:
         """Tells how a fit ended, and what to do with it."""
         tell_end(self.trainer, self.model, from_here(self._session.directory))
@@ -343,5 +346,4 @@ class MedDiffCLI(LightningCLI):
         return text
 
     def _resolved(self) -> dict[str, Any]:
-        content: dict[str, Any] = yaml.safe_load(self._dump())
-        return content
+        return dict(yaml.safe_load(self._dump()))

@@ -254,7 +254,7 @@ def test_what_can_be_meant_goes_on_working(
         (["--trainer.plugins", "nope"], "--trainer.plugins: no class 'nope'; give its full path"),
         (["--trainer.max_steps", "[1]"], "trainer.max_steps: expected int"),
         (["--trainer.max_epochs", ".inf"], "trainer.max_epochs: expected int"),
-        (["--ema.decay", "{a: b}"], "ema.decay: expected float"),
+        (["--ema.decay", "{a: b}"], "ema.decay: expected number >=0 and <1, or null"),
         (["--model.init_args", "{a: {b: c}}"], "a.b (in the command line): no such key"),
         (["--model.init_args.width", "-1"], "model: RuntimeError: Trying to create tensor with"),
         (["--model.init_args.width", "1" + "0" * 30], "given for it: model.init_args.width: 1000"),
@@ -312,8 +312,8 @@ SETS = [
     ("self=3", "--set self: no such key"),
     ("note=3", "--set note: no such key"),
     ("root=x", "--set root: is given by --root"),
-    ("image_size=[64]", "--set image_size: expected int"),
-    ("batch_size=.inf", "--set batch_size: expected int"),
+    ("image_size=[64]", "--set image_size: expected whole number >0"),
+    ("batch_size=.inf", "--set batch_size: expected whole number >0"),
     ("exclude_file=7", "--set exclude_file: expected str"),
     ("exclude_file=-", "--set exclude_file: expected str"),
     ("exclude_file=~nobody9/x", "--set exclude_file ~nobody9/x: there is no user"),
@@ -332,9 +332,9 @@ def test_what_check_takes_for_set(given: str, words: str) -> None:
 
 
 TOOLS = [
-    ("phantom isic --root new --num 0", "'0' given, expected a number of at least 1"),
-    ("phantom isic --root new --num 1e3", "'1e3' given, expected a number"),
-    ("phantom isic --root new --seed -1", "'-1' given, expected a number of at least 0"),
+    ("phantom isic --root new --num 0", "--num: 0 given, expected"),
+    ("phantom isic --root new --num 1e3", "--num: invalid int value: '1e3'"),
+    ("phantom isic --root new --seed -1", "--seed: -1 given, expected"),
     ("phantom isic --root file", "file: is a file; give a folder"),
     ("phantom isic --root file/x", "file is a file, and nothing can lie in it"),
     ("phantom isic --root broken", "is a broken link"),
