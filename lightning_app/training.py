@@ -205,13 +205,13 @@ class MedDiffCLI(LightningCLI):
     def _read(self, path: Path) -> dict[str, Any]:
         """Reads a checkpoint that the module at hand could have written."""
         checkpoint = read_checkpoint(path)
-        check_weights(checkpoint, path)
-        if self.subcommand == "fit":
-            check_training(checkpoint, path)
         name = self.config[self.subcommand].model.class_path
         kind = class_named(name, LightningModule)
         if kind is not None and name.split(".")[0] == "meddiff":
             check_identity(checkpoint, kind, path)
+        check_weights(checkpoint, path)
+        if self.subcommand == "fit":
+            check_training(checkpoint, path)
         self._checkpoint_path, self._checkpoint = path, checkpoint
         return checkpoint
 
