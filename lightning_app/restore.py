@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_app.errors import describe
 from meddiff.core.checkpoint import CheckpointError
+from meddiff.core.portable import is_name
 
 RATE_NAMES = ("learning_rate", "lr")
 
@@ -59,7 +60,7 @@ def check_network(checkpoint: dict[str, Any], module: LightningModule, path: str
     differing = [
         f"{key} {remembered[key]!r} there, {value!r} here"
         for key, value in module.hparams.items()
-        if key in remembered and remembered[key] != value
+        if key in remembered and remembered[key] != value and not is_name(str(remembered[key]))
     ]
     more = f"\nArguments that differ: {'; '.join(differing)}" if differing else ""
     raise CheckpointError(

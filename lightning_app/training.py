@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -283,13 +282,18 @@ class MedDiffCLI(LightningCLI):
         if self._session.resumed and self._checkpoint is not None:
             step = int(self._checkpoint["global_step"])
         loggers = make_loggers(
-            directory, config.tensorboard, config.wandb, self._session.wandb_id, step
+            directory,
+            config,
+            self._subcommand_parsers[str(self.subcommand)],
+            (type(self.model), type(self.datamodule)),
+            wandb_id=self._session.wandb_id,
+            resumed_step=step,
         )
         watching, bar = users_callbacks(trainer)
         settings = {
             "default_root_dir": str(directory),
             **self._fitted,
-            "logger": [*loggers, *as_list(trainer.get("logger"), Logger)],
+            "logger": loggers,
             "plugins": [*as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
             "enable_progress_bar": bar,
             "callbacks": [
