@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -20,9 +18,9 @@ from callbacks import best_of
 from callbacks.files import atomic_write, naming, remove_temporaries
 from lightning_app.behind import id_of_run
 from lightning_app.errors import describe
-from lightning_app.leaving import not_hiding, nothing_left
+from lightning_app.leaving import finish_wandb, not_hiding, nothing_left, state_after
 from lightning_app.lock import RunLock
-from lightning_app.loggers import RunCSVLogger, new_wandb_id
+from lightning_app.loggers import new_wandb_id
 from lightning_app.measured import check_measured
 from lightning_app.process import RUN_DIR_VARIABLE, Launch
 from lightning_app.record import facts, now, read_record, write_record
@@ -185,9 +183,12 @@ class Session:
             error.outcome = self._outcome()
         if self._directory is not None:
             name_place(error, self._directory)
-        with self._released(), not_hiding(error):
+        with ExitStack() as ending:
+            if self._lock is not None:
+                ending.callback(self._lock.release)
+            ending.enter_context(not_hiding(error))
             try:
-                _finish_wandb(self.trainer)
+                finish_wandb(self.trainer)
             finally:
                 if self._record:
                     self._record_end(error)
@@ -202,17 +203,12 @@ class Session:
             shutil.rmtree(self.directory)
             rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
 
-    @contextmanager
-    def _released(self) -> Iterator[None]:
-        """Gives the run directory free at the end, whatever happens."""
-        try:
-            yield
-        finally:
-            if self._lock is not None:
-                self._lock.release()
-
     def _record_end(self, error: BaseException | None) -> None:
-        self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
+        self._record |= {
+            "ended": now(),
+            "state": state_after(error),
+            "last_step": self._last_step(),
+        }
         self._record["best"] = self._best()
         if isinstance(error, Exception):
             self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
@@ -251,7 +247,6 @@ class SessionCallback(Callback):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._rows: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Sends the config to the loggers."""
@@ -262,29 +257,13 @@ class SessionCallback(Callback):
             logger.log_hyperparams({"config": self._session.resolved})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes down the optimisers; drops the rows of `metrics.csv` past the restored state."""
+        """Writes down the optimisers."""
         if trainer.is_global_zero:
             optimizers = [optimizer_values(optimizer) for optimizer in trainer.optimizers]
             self._session.note_used("optimizers", optimizers)
             named = {str(number): values for number, values in enumerate(optimizers)}
             for logger in trainer.loggers:
                 logger.log_hyperparams({"optimizers": named})
-        if not self._session.resumed:
-            return
-        rank_zero_info(f"resumed at step {trainer.global_step}")
-        # A checkpoint from before rows were counted does not know; without one, none count.
-        rows = self._rows if trainer.global_step else 0
-        for logger in _tables(trainer):
-            logger.continue_behind(rows)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rows of `metrics.csv` that a checkpoint knows of."""
-        tables = _tables(self._session.trainer) if self._session.writes else []
-        return {"rows": tables[0].rows} if tables else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores their number."""
-        self._rows = state_dict["rows"]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops where a test measured nothing.
@@ -302,21 +281,3 @@ class SessionCallback(Callback):
         """
         if trainer.state.fn == TrainerFn.VALIDATING:
             check_measured(trainer, pl_module, "validate")
-
-
-def _state(error: BaseException | None) -> str:
-    if error is None:
-        return "finished"
-    return "failed" if isinstance(error, Exception) else "interrupted"
-
-
-def _tables(trainer: Trainer | None) -> list[RunCSVLogger]:
-    loggers = trainer.loggers if trainer is not None else []
-    return [logger for logger in loggers if isinstance(logger, RunCSVLogger)]
-
-
-def _finish_wandb(trainer: Trainer | None) -> None:
-    """Ends the run at Weights & Biases, so that the next one in this process is its own."""
-    for logger in trainer.loggers if trainer is not None else []:
-        if isinstance(logger, WandbLogger) and logger._experiment is not None:
-            logger.experiment.finish()
