@@ -24,6 +24,7 @@ from lightning_app.config_files import LINKED, check_links, check_sections, read
 from lightning_app.errors import UsageError
 from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
+from lightning_app.kept_rows import KeptRows
 from lightning_app.launch_options import add_launch_options
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
 from lightning_app.named_runs import check_of_run, checkpoint_of, with_run_config
@@ -308,6 +309,7 @@ class MedDiffCLI(LightningCLI):
                 ),
                 KeepTotalBatch(self._before, self._session.resumed),
                 SessionCallback(self._session),
+                KeptRows(self._session.resumed),
                 Stopping(),
             ],
         }
