@@ -1,4 +1,4 @@
-"""Leaving in good order where the disk fails in the midst of it."""
+"""Leaving in good order, also where the disk fails in the midst of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_app.errors import describe
@@ -42,3 +44,17 @@ def not_hiding(error: BaseException | None) -> Iterator[None]:
             raise
         told = (describe(failure) or repr(failure)).splitlines()[0].removeprefix("error: ")
         rank_zero_info(f"and the end of the run could not be written down: {told}")
+
+
+def state_after(error: BaseException | None) -> str:
+    """The state of a run that ended with an error, or without one."""
+    if error is None:
+        return "finished"
+    return "failed" if isinstance(error, Exception) else "interrupted"
+
+
+def finish_wandb(trainer: Trainer | None) -> None:
+    """Ends the run at Weights & Biases, so that the next one in this process is its own."""
+    for logger in trainer.loggers if trainer is not None else []:
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            logger.experiment.finish()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -20,7 +18,7 @@ from callbacks import best_of
 from callbacks.files import atomic_write, naming, remove_temporaries
 from lightning_app.behind import id_of_run
 from lightning_app.errors import describe
-from lightning_app.leaving import not_hiding, nothing_left
+from lightning_app.leaving import finish_wandb, not_hiding, nothing_left, state_after
 from lightning_app.lock import RunLock
 from lightning_app.loggers import RunCSVLogger, new_wandb_id
 from lightning_app.measured import check_measured
@@ -185,9 +183,12 @@ class Session:
             error.outcome = self._outcome()
         if self._directory is not None:
             name_place(error, self._directory)
-        with self._released(), not_hiding(error):
+        with ExitStack() as ending:
+            if self._lock is not None:
+                ending.callback(self._lock.release)
+            ending.enter_context(not_hiding(error))
             try:
-                _finish_wandb(self.trainer)
+                finish_wandb(self.trainer)
             finally:
                 if self._record:
                     self._record_end(error)
@@ -202,17 +203,12 @@ class Session:
             shutil.rmtree(self.directory)
             rank_zero_info(f"nothing was done in it: {from_here(self.directory)} is removed again")
 
-    @contextmanager
-    def _released(self) -> Iterator[None]:
-        """Gives the run directory free at the end, whatever happens."""
-        try:
-            yield
-        finally:
-            if self._lock is not None:
-                self._lock.release()
-
     def _record_end(self, error: BaseException | None) -> None:
-        self._record |= {"ended": now(), "state": _state(error), "last_step": self._last_step()}
+        self._record |= {
+            "ended": now(),
+            "state": state_after(error),
+            "last_step": self._last_step(),
+        }
         self._record["best"] = self._best()
         if isinstance(error, Exception):
             self._record["error"] = (describe(error) or repr(error)).splitlines()[0]
@@ -296,16 +292,3 @@ class SessionCallback(Callback):
         """
         if trainer.state.fn == TrainerFn.VALIDATING:
             check_measured(trainer, pl_module, "validate")
-
-
-def _state(error: BaseException | None) -> str:
-    if error is None:
-        return "finished"
-    return "failed" if isinstance(error, Exception) else "interrupted"
-
-
-def _finish_wandb(trainer: Trainer | None) -> None:
-    """Ends the run at Weights & Biases, so that the next one in this process is its own."""
-    for logger in trainer.loggers if trainer is not None else []:
-        if isinstance(logger, WandbLogger) and logger._experiment is not None:
-            logger.experiment.finish()
