@@ -13,9 +13,11 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
+from callbacks.boundaries import number_as_done, watch
 from callbacks.steps import Every, is_last_batch_of_fit
-from callbacks.validation import is_due, is_scheduled
+from callbacks.validation import is_scheduled
 from meddiff.core.ranges import PositiveInt, check_ranges
 
 
@@ -145,7 +147,9 @@ class BestCheckpoint(_RunCheckpoint):
         figure = trainer.callback_metrics.get(str(self.monitor))
         if figure is None or figure.isnan() or not self.check_monitor_top_k(trainer, figure):
             return
-        aside = bool(self.best_k_models) and trainer.is_global_zero and self._file.is_file()
+        # Where it lies aside already, the end is made again: the run was killed in it.
+        known = bool(self.best_k_models) and not self._scheduled_file.is_file()
+        aside = known and trainer.is_global_zero and self._file.is_file()
         if aside:
             self._file.replace(self._scheduled_file)
         # Before the file is written: it tells of itself, whereas `last` was saved before.
@@ -164,6 +168,13 @@ class BestCheckpoint(_RunCheckpoint):
     @property
     def _scheduled_file(self) -> Path:
         return self._file.with_name(f"{self.name}_scheduled.ckpt")
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Counts the batch that the validation follows, so that a run can go on from `best`."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            number_as_done(trainer, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score and its step; no paths, so that a run directory can be moved."""
@@ -194,12 +205,11 @@ def best_of(trainer: Trainer) -> Best | None:
 class LastCheckpoint(_RunCheckpoint):
     """Keeps the newest state as `checkpoints/last.ckpt`.
 
-    It is saved every N optimiser steps and when training ends. Where a validation of the schedule
-    follows the step it is saved after it, so that a resumed run knows its result; a validation that
-    is only made because the run ends comes after the save, and the run can be extended as if it
-    had not been made. The last step of a
-    run is saved before Lightning closes the epoch, so that a run with a higher `max_steps`
-    continues inside it.
+    It is saved every N optimiser steps and when training ends, at the boundary behind the batch: it
+    knows the validation of the schedule that follows the step, and the row of the step is written.
+    A validation that is only made because the run ends comes after the save, and the run can be
+    extended as if it had not been made. Where a run ends inside an epoch it is saved before
+    Lightning closes the epoch, so that a run with a higher `max_steps` continues inside it.
 
     Args:
         every_n_steps: Optimiser steps between two saves.
@@ -219,6 +229,7 @@ class LastCheckpoint(_RunCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes the step that a resumed run starts from, which is saved already."""
         super().on_train_start(trainer, pl_module)
+        watch(trainer)
         self._every.start(trainer)
         self._last_global_step_saved = trainer.global_step
         self._due = False
@@ -231,16 +242,17 @@ class LastCheckpoint(_RunCheckpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Saves where a multiple of N was reached, or the end."""
+        """Notes whether a multiple of N was reached, or the end."""
         crossed = self._every.crossed(trainer)
         self._due = self._due or crossed or is_last_batch_of_fit(trainer)
-        if self._due and not is_due(trainer):
+
+    def on_boundary(self, trainer: Trainer) -> None:
+        """Saves where that was so, or where validation ended the run."""
+        if self._due or trainer.should_stop:
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves where it was put off until now, or where validation ended the run."""
-        if not trainer.sanity_checking and (self._due or trainer.should_stop):
-            self.save(trainer)
+        """Nothing: Lightning's would save here."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves what no earlier hook saw as the end, such as an early stop between epochs."""

@@ -29,11 +29,27 @@ class Every:
 
 def is_last_batch_of_fit(trainer: Trainer) -> bool:
     """Whether training ends with the batch that was just trained on."""
-    if trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step:
+    if _was_stopped(trainer):
         return True
     epochs = trainer.max_epochs
     last_epoch = epochs is not None and 0 <= epochs <= trainer.current_epoch + 1
     return last_epoch and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+def fit_ends_here(trainer: Trainer) -> bool:
+    """Whether training ends at the boundary where it stands."""
+    epochs = trainer.max_epochs
+    progress: Any = trainer.fit_loop.epoch_progress
+    closed = progress.current.processed
+    return _was_stopped(trainer) or (epochs is not None and 0 <= epochs <= closed)
+
+
+def _was_stopped(trainer: Trainer) -> bool:
+    """Whether the limit of steps is reached, or something stopped training and it does stop."""
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return True
+    # Not before `min_steps` and `min_epochs`.
+    return trainer.should_stop and trainer.fit_loop._can_stop_early
 
 
 class KnowsLoadedStep(Callback):

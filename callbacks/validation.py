@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 from weakref import WeakSet
 
 from lightning.pytorch import Trainer
@@ -10,11 +11,24 @@ from lightning.pytorch.trainer.states import TrainerFn
 _IN_FINAL: WeakSet[Trainer] = WeakSet()
 
 
+@runtime_checkable
+class ValidatesLast(Protocol):
+    """A callback that makes the validation that a fit ends with."""
+
+    def validate_last(self, trainer: Trainer) -> None:
+        """Validates, on nobody's schedule."""
+
+
+def final_follows(trainer: Trainer) -> bool:
+    """Whether a callback validates where the fit ends, so that Lightning need not."""
+    return any(isinstance(callback, ValidatesLast) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+
+
 def is_scheduled(trainer: Trainer) -> bool:
     """Whether the validation that is running is one that a longer run would have as well.
 
-    The final one of `FinalValidation` is not, nor is the one that Lightning adds where training
-    was told to stop between two validations.
+    The final one of `FinalValidation` is not, nor is the one that Lightning adds, in a fit without
+    that callback, where training was told to stop between two validations.
     """
     if trainer.state.fn != TrainerFn.FITTING:
         return True

@@ -112,6 +112,8 @@ class RedactingWandbLogger(_Redacting, WandbLogger):
 class _Rows(ExperimentWriter):
     """Rows of `metrics.csv`; earlier ones are kept, and new columns come last."""
 
+    written = 0
+
     def _check_log_dir_exists(self) -> None:
         """Reads the columns that are there, where Lightning's writer deletes the file."""
         path = Path(self.metrics_file_path)
@@ -119,6 +121,7 @@ class _Rows(ExperimentWriter):
             append_lines(path, "")  # mends a row that a crash cut short
             with path.open(newline="") as file:
                 self.metrics_keys = next(csv.reader(file), [])
+            self.written = len(self._read())
 
     def save(self) -> None:
         """Adds the new rows, whole; those that cannot be written are not tried again at the end."""
@@ -132,17 +135,19 @@ class _Rows(ExperimentWriter):
         text = io.StringIO(newline="")
         csv.DictWriter(text, fieldnames=self.metrics_keys).writerows(rows)
         append_lines(path, text.getvalue())
+        self.written += len(rows)
 
     def _record_new_keys(self) -> set[str]:
         new = [key for row in self.metrics for key in row if key not in self.metrics_keys]
         self.metrics_keys.extend(dict.fromkeys(new))
         return set(new)
 
-    def drop_from(self, step: int) -> None:
-        """Drops the rows of `step` and later, which a resumed run computes again."""
+    def keep(self, rows: int | None) -> None:
+        """Keeps the first rows alone, None all that are whole; a resumed run makes the others."""
         if Path(self.metrics_file_path).is_file():
-            kept = [row for row in self._read() if float(row["step"] or 0) < step]
+            kept = self._read()[:rows]
             self._rewrite(kept, self.metrics_keys)
+            self.written = len(kept)
 
     def _read(self) -> list[dict[str, str]]:
         with Path(self.metrics_file_path).open(newline="") as file:
@@ -188,10 +193,15 @@ class RunCSVLogger(CSVLogger):
     def log_hyperparams(self, params: Any = None) -> None:
         """Nothing: `config.yaml` holds them all."""
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are; on the first process."""
+        return int(self.experiment.written)
+
     @rank_zero_only
-    def continue_from(self, step: int) -> None:
-        """Drops the rows of `step` and later."""
-        self.experiment.drop_from(step)
+    def continue_behind(self, rows: int | None) -> None:
+        """Drops the rows behind the first ones, None only what a crash cut short."""
+        self.experiment.keep(rows)
 
 
 def make_loggers(

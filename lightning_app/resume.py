@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning_app.record import read_record
-from meddiff.core.checkpoint import CheckpointError, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,11 @@ def last_checkpoint(directory: Path) -> Path | None:
 
 
 def is_finished(directory: Path, limits: Limits) -> bool:
-    """Whether a run has come to the limits now asked for, or ended by itself before its own."""
+    """Whether a run has come to its end, and that lies not before the limits now asked for.
+
+    One that was stopped between its last batch and its end lacks the figures that it ends with.
+    """
     record = read_record(directory)
-    fitted = record.get("subcommand") == "fit"
-    if record.get("state") == "finished":
-        return not fitted or not limits.beyond(Limits(**record["limits"]))
-    checkpoint = last_checkpoint(directory)
-    if checkpoint is None or not fitted or limits.steps == -1:
+    if record.get("state") != "finished":
         return False
-    try:
-        return int(read_checkpoint(checkpoint)["global_step"]) >= limits.steps
-    except (CheckpointError, KeyError, TypeError, ValueError):  # it says nothing of an end
-        return False
+    return record.get("subcommand") != "fit" or not limits.beyond(Limits(**record["limits"]))

@@ -247,6 +247,7 @@ class SessionCallback(Callback):
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._rows: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Sends the config to the loggers."""
@@ -257,7 +258,7 @@ class SessionCallback(Callback):
             logger.log_hyperparams({"config": self._session.resolved})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes down the optimisers; drops the rows of `metrics.csv` past the restored step."""
+        """Writes down the optimisers; drops the rows of `metrics.csv` past the restored state."""
         if trainer.is_global_zero:
             optimizers = [optimizer_values(optimizer) for optimizer in trainer.optimizers]
             self._session.note_used("optimizers", optimizers)
@@ -266,15 +267,20 @@ class SessionCallback(Callback):
                 logger.log_hyperparams({"optimizers": named})
         if not self._session.resumed:
             return
-        epoch_loop = trainer.fit_loop.epoch_loop
-        # A module with two optimisers counts two steps a batch, and rows are counted in batches.
-        step = trainer.global_step
-        if not pl_module.automatic_optimization:
-            step = epoch_loop.batch_progress.total.ready
-        rank_zero_info(f"resumed at step {step}")
-        for logger in trainer.loggers:
-            if isinstance(logger, RunCSVLogger):
-                logger.continue_from(step)
+        rank_zero_info(f"resumed at step {trainer.global_step}")
+        # A checkpoint from before rows were counted does not know; without one, none count.
+        rows = self._rows if trainer.global_step else 0
+        for logger in _tables(trainer):
+            logger.continue_behind(rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows of `metrics.csv` that a checkpoint knows of."""
+        tables = _tables(self._session.trainer) if self._session.writes else []
+        return {"rows": tables[0].rows} if tables else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores their number."""
+        self._rows = state_dict["rows"]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops where a test measured nothing.
@@ -292,3 +298,8 @@ class SessionCallback(Callback):
         """
         if trainer.state.fn == TrainerFn.VALIDATING:
             check_measured(trainer, pl_module, "validate")
+
+
+def _tables(trainer: Trainer | None) -> list[RunCSVLogger]:
+    loggers = trainer.loggers if trainer is not None else []
+    return [logger for logger in loggers if isinstance(logger, RunCSVLogger)]

@@ -19,6 +19,7 @@ from callbacks import (
     Preemption,
     best_of,
 )
+from callbacks.checkpoints import Best
 from tests.callbacks.test_checkpoints import Saves, Scripted
 from tests.callbacks.toys import ToyModule, TwoSteps, assert_same, loader, read, trainer_in
 
@@ -191,22 +192,34 @@ class Fails(Callback):
 
 
 @pytest.mark.parametrize(
-    "given",
-    [(Timer(timedelta(microseconds=1)),), (Signalled(), Preemption()), (Fails(),)],
-    ids=["max_time", "signal", "failed"],
+    "given", [Timer(timedelta(microseconds=1)), Fails()], ids=["max_time", "failed"]
 )
-def test_a_run_that_was_asked_to_stop_or_failed_does_not_begin_one(
-    tmp_path: Path, given: tuple[Callback, ...]
+def test_a_run_that_is_out_of_time_or_failed_does_not_begin_one(
+    tmp_path: Path, given: Callback
 ) -> None:
     script = Scripted(FALLING)
     trainer = trainer_in(
-        tmp_path, script, *given, FinalValidation(), check_val_every_n_epoch=5, max_steps=3
+        tmp_path, script, given, FinalValidation(), check_val_every_n_epoch=5, max_steps=3
     )
     try:
         trainer.fit(ToyModule(), loader(), loader(4))
     except KeyError:
-        assert isinstance(given[0], Fails)
+        assert isinstance(given, Fails)
     assert script.validated == []
+
+
+@pytest.mark.parametrize("end", [7, 8], ids=["inside an epoch", "at the end of one"])
+def test_a_run_that_was_signalled_before_it_begins_with_it(tmp_path: Path, end: int) -> None:
+    every: dict[str, Any] = {"check_val_every_n_epoch": 5, "max_steps": end}
+    fit(tmp_path / "whole", FALLING, **every)
+    with pytest.raises(SystemExit) as left:
+        fit(tmp_path / "part", FALLING, Signalled(), Preemption(), **every)
+    assert left.value.code == 143
+    assert names(tmp_path / "part") == ["last.ckpt"]
+    resumed, validated = fit(tmp_path / "part", FALLING, resume=True, **every)
+    assert validated == [end]
+    assert_same_run(tmp_path / "part", tmp_path / "whole")
+    assert best_of(resumed) == Best("val/figure", FALLING[end], end)
 
 
 @pytest.mark.parametrize("kwargs", [{"limit_val_batches": 0}, {"fast_dev_run": 2}, {}], ids=str)

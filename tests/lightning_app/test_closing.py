@@ -61,9 +61,9 @@ def test_without_validation_there_is_no_best_and_the_losses_are_told(
 
 
 def test_figures_of_an_earlier_step_say_so(toy: Command, caplog: Log) -> None:
-    """A signal after the last batch keeps the run from validating once more."""
-    given = ["--trainer.callbacks", "tests.lightning_app.toys.Signalled"]
-    given += ["--trainer.check_val_every_n_epoch", "2", "--trainer.max_steps", "9"]
+    """A run that is out of time does not validate once more."""
+    given = ["--trainer.callbacks", "tests.lightning_app.toys.OutOfTime"]
+    given += ["--trainer.check_val_every_n_epoch", "2", "--trainer.max_steps", "12"]
     assert toy("fit", *given) == 0
     number = r"[\d.e-]+"
     (told,) = (line for line in caplog.messages if line.startswith("ended at step"))

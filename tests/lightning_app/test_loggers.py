@@ -29,7 +29,7 @@ def test_a_resumed_run_keeps_the_earlier_rows(tmp_path: Path) -> None:
     for step in range(6):
         first.log_metrics({"train/loss": float(step)}, step=step)
     second = RunCSVLogger(tmp_path)
-    second.continue_from(4)
+    second.continue_behind(4)
     second.log_metrics({"train/loss": 40.0, "new": 1.0}, step=4)
     assert [(row["step"], row["train/loss"]) for row in rows(tmp_path)] == [
         *(("0", "0.0"), ("1", "1.0"), ("2", "2.0"), ("3", "3.0")),
@@ -40,7 +40,7 @@ def test_a_resumed_run_keeps_the_earlier_rows(tmp_path: Path) -> None:
 def test_a_row_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("train/loss,step\n0.5,0\n0.2")
     logger = RunCSVLogger(tmp_path)
-    logger.continue_from(5)
+    logger.continue_behind(5)
     logger.log_metrics({"train/loss": 0.1}, step=1)
     assert [row["step"] for row in rows(tmp_path)] == ["0", "1"]
 

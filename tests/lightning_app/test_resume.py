@@ -130,6 +130,19 @@ def test_paths_and_hardware_are_aside(toy: Command, toy_runs: Runs, tmp_path: Pa
     assert len(toy_runs()) == 1
 
 
+def test_a_checkpoint_from_before_rows_were_counted_keeps_them(
+    toy: Command, toy_runs: Runs
+) -> None:
+    assert toy("fit", "--trainer.max_steps", "3") == 0
+    (run,) = toy_runs()
+    last = run / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    del content["callbacks"]["SessionCallback"]
+    torch.save(content, last)
+    assert toy("fit", "--trainer.max_steps", "5", "--resume", "auto") == 0
+    assert [row["step"] for row in rows(run) if row["train/loss"]] == list("01234")
+
+
 def test_a_run_without_a_checkpoint_starts_again_there(toy: Command, toy_runs: Runs) -> None:
     assert toy("fit", "--trainer.max_steps", "3") == 0
     (run,) = toy_runs()

@@ -3,10 +3,12 @@
 import signal
 import time
 from collections.abc import Callable as Function
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -160,11 +162,16 @@ class PixelModule(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-class Signalled(Callback):
-    """Gets a signal after the last batch."""
+class OutOfTime(Timer):
+    """Has a day, until the ninth step is done."""
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        signal.raise_signal(signal.SIGTERM)
+    def __init__(self) -> None:
+        super().__init__(timedelta(days=1))
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == 9:
+            self._duration = 0.0
+        super().on_train_batch_end(trainer, *args, **kwargs)
 
 
 class AtStep(Callback):
