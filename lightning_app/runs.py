@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_app.errors import UsageError
-from lightning_app.run_directory import is_run_directory
+from lightning_app.run_directory import is_run, is_run_directory
 from lightning_app.run_summary import Summary, summary_of
 from lightning_app.tools import ToolParser, folder
 
@@ -76,8 +76,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         # One that was copied or removed in part is listed too, as broken.
-        left = {"checkpoints", "metrics.csv", "run.lock"} & {*inside, *files}
-        if "run.json" in files or ("config.yaml" in files and left):
+        if is_run({*inside, *files}):
             inside.clear()
             yield Path(name)
         else:

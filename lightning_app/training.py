@@ -29,6 +29,7 @@ from lightning_app.config_files import (
 from lightning_app.errors import UsageError
 from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
+from lightning_app.kept_rows import KeptRows
 from lightning_app.launch_options import add_launch_options
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
 from lightning_app.named_runs import check_of_run, checkpoint_of, with_run_config
@@ -210,11 +211,11 @@ class MedDiffCLI(LightningCLI):
     def _read(self, path: Path) -> dict[str, Any]:
         """Reads a checkpoint that the module at hand could have written."""
         checkpoint = read_checkpoint(path)
-        check_weights(checkpoint, path)
         name = self.config[self.subcommand].model.class_path
         kind = class_named(name, LightningModule)
         if kind is not None and name.split(".")[0] == "meddiff":
             check_identity(checkpoint, kind, path)
+        check_weights(checkpoint, path)
         if self.subcommand == "fit":
             check_training(checkpoint, path)
         self._checkpoint_path, self._checkpoint = path, checkpoint
@@ -310,6 +311,7 @@ class MedDiffCLI(LightningCLI):
                 ),
                 KeepTotalBatch(self._before, self._session.resumed),
                 SessionCallback(self._session),
+                KeptRows(self._session.resumed),
                 Stopping(),
             ],
         }
