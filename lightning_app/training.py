@@ -343,9 +343,8 @@ class MedDiffCLI(LightningCLI):
 
     def _dump(self) -> str:
         """The config; where keys are null what is used stands behind them, as a comment."""
-        config = self.config[self.subcommand]
-        text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_unset=False)
-        return text
+        parser = self._subcommand_parsers[str(self.subcommand)]
+        return str(parser.dump(self.config[self.subcommand], skip_unset=False))
 
     def _resolved(self) -> dict[str, Any]:
         return dict(yaml.safe_load(self._dump()))
