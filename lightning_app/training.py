@@ -31,7 +31,6 @@ from lightning_app.parser import (
     BASES,
     MedDiffParser,
     arguments_of,
-    class_named,
     in_few_words,
     known_keys,
 )
@@ -43,6 +42,7 @@ from lightning_app.restore import (
     GivenLearningRate,
     WholeCounters,
     check_network,
+    read_for,
     remembered_config,
     restoring,
 )
@@ -54,7 +54,6 @@ from lightning_app.standing import STANDING, users_callbacks, without_arguments
 from lightning_app.stopping import Stopping
 from lightning_app.total_batch import KeepTotalBatch, TotalBatch
 from lightning_app.trainer_settings import as_list, check_trainer, fitted_settings
-from meddiff.core.checkpoint import check_identity, check_training, check_weights, read_checkpoint
 from meddiff.core.ranges import Seed
 
 
@@ -202,17 +201,10 @@ class MedDiffCLI(LightningCLI):
         self._parse([args[0], "--config", yaml.safe_dump(lowest), *args[1:]])
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """Reads a checkpoint that the module at hand could have written."""
-        checkpoint = read_checkpoint(path)
-        name = self.config[self.subcommand].model.class_path
-        kind = class_named(name, LightningModule)
-        if kind is not None and name.split(".")[0] == "meddiff":
-            check_identity(checkpoint, kind, path)
-        check_weights(checkpoint, path)
-        if self.subcommand == "fit":
-            check_training(checkpoint, path)
-        self._checkpoint_path, self._checkpoint = path, checkpoint
-        return checkpoint
+        class_path = self.config[self.subcommand].model.class_path
+        self._checkpoint = read_for(str(self.subcommand), class_path, path)
+        self._checkpoint_path = path
+        return self._checkpoint
 
     def before_instantiate_classes(self) -> None:
         """Chooses the run to continue, if any, before anything is made.
