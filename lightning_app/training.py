@@ -30,7 +30,7 @@ from lightning_app.errors import UsageError
 from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
 from lightning_app.kept_rows import KeptRows
-from lightning_app.launch_options import add_launch_options
+from lightning_app.launch_options import add_launch_options, add_run_options
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
 from lightning_app.named_runs import check_of_run, checkpoint_of, with_run_config
 from lightning_app.parser import (
@@ -64,7 +64,6 @@ from lightning_app.total_batch import KeepTotalBatch, TotalBatch
 from lightning_app.trainer_errors import require_one_process, told_of_trainer
 from lightning_app.trainer_settings import as_list, check_trainer, fitted_settings
 from meddiff.core.checkpoint import check_identity, check_training, check_weights, read_checkpoint
-from meddiff.core.ranges import Seed
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -131,12 +130,7 @@ class MedDiffCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what is not of a class."""
-        parser.add_argument(
-            "--seed_everything", type=Seed, default=0, help="Seed of all randomness of the run."
-        )
-        parser.add_argument(
-            "--run_root", type=str, default="runs", help="Folder of the run directories."
-        )
+        add_run_options(parser)
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
