@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_app.config_files import LINKED
 from lightning_app.errors import describe
 from lightning_app.parser import class_named
 from meddiff.core.checkpoint import (
@@ -64,6 +66,25 @@ def remembered_config(
         return {}
     arguments = {key: value for key, value in remembered.items() if key in accepted}
     return {"class_path": class_path, "init_args": arguments}
+
+
+def lowest_config(remembered: dict[str, Any], data: Namespace) -> dict[str, Any]:
+    """What a checkpoint remembers, as a config under all that was given.
+
+    Args:
+        remembered: Its model, as `remembered_config` gives it; loses what comes from other keys.
+        data: The section `data` now asked for.
+    """
+    arguments = remembered.get("init_args", {})
+    linked = {key: arguments.pop(key) for key in LINKED if key in arguments}
+    seed = linked.pop("seed", None)
+    taken = {key: value for key, value in linked.items() if key in data["init_args"]}
+    lowest: dict[str, Any] = {"data": {"class_path": data["class_path"], "init_args": taken}}
+    if remembered:
+        lowest["model"] = remembered
+    if seed is not None:
+        lowest["seed_everything"] = seed
+    return lowest
 
 
 def check_network(checkpoint: dict[str, Any], module: LightningModule, path: str) -> None:

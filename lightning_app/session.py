@@ -20,7 +20,7 @@ from lightning_app.behind import id_of_run
 from lightning_app.errors import describe
 from lightning_app.leaving import finish_wandb, not_hiding, nothing_left, state_after
 from lightning_app.lock import RunLock
-from lightning_app.loggers import RunCSVLogger, new_wandb_id
+from lightning_app.loggers import new_wandb_id
 from lightning_app.measured import check_measured
 from lightning_app.process import RUN_DIR_VARIABLE, Launch
 from lightning_app.record import facts, now, read_record, write_record
@@ -247,7 +247,6 @@ class SessionCallback(Callback):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._rows: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Sends the config to the loggers."""
@@ -258,7 +257,7 @@ class SessionCallback(Callback):
             logger.log_hyperparams({"config": self._session.resolved})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes down the optimisers; drops the rows of `metrics.csv` past the restored state."""
+        """Writes down the optimisers."""
         if trainer.is_global_zero:
             optimizers = [optimizer_values(optimizer) for optimizer in trainer.optimizers]
             self._session.note_used("optimizers", optimizers)
@@ -270,22 +269,6 @@ class SessionCallback(Callback):
             }
             for logger in trainer.loggers:
                 logger.log_hyperparams({"optimizers": named})
-        if not self._session.resumed:
-            return
-        rank_zero_info(f"resumed at step {trainer.global_step}")
-        # A checkpoint from before rows were counted does not know; without one, none count.
-        rows = self._rows if trainer.global_step else 0
-        for logger in _tables(trainer):
-            logger.continue_behind(rows)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rows of `metrics.csv` that a checkpoint knows of."""
-        tables = _tables(self._session.trainer) if self._session.writes else []
-        return {"rows": tables[0].rows} if tables else {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores their number."""
-        self._rows = state_dict["rows"]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops where a test measured nothing.
@@ -303,8 +286,3 @@ class SessionCallback(Callback):
         """
         if trainer.state.fn == TrainerFn.VALIDATING:
             check_measured(trainer, pl_module, "validate")
-
-
-def _tables(trainer: Trainer | None) -> list[RunCSVLogger]:
-    loggers = trainer.loggers if trainer is not None else []
-    return [logger for logger in loggers if isinstance(logger, RunCSVLogger)]

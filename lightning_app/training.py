@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_info
 
 import callbacks
@@ -20,11 +19,18 @@ from lightning_app.behind import find_start
 from lightning_app.choice import Asked, run_to_resume
 from lightning_app.closing import tell_end
 from lightning_app.comparison import batch_of_run
-from lightning_app.config_files import LINKED, check_links, check_sections, read_given
+from lightning_app.config_files import (
+    LINKED,
+    check_links,
+    check_sections,
+    check_values,
+    read_given,
+)
 from lightning_app.errors import UsageError
 from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
-from lightning_app.launch_options import add_launch_options
+from lightning_app.kept_rows import KeptRows
+from lightning_app.launch_options import add_launch_options, add_run_options
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
 from lightning_app.named_runs import check_of_run, checkpoint_of, with_run_config
 from lightning_app.parser import (
@@ -34,6 +40,7 @@ from lightning_app.parser import (
     in_few_words,
     known_keys,
 )
+from lightning_app.preparation import Preparation
 from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
 from lightning_app.ranges import register_plain_numbers
@@ -42,6 +49,7 @@ from lightning_app.restore import (
     GivenLearningRate,
     WholeCounters,
     check_network,
+    lowest_config,
     read_for,
     remembered_config,
     restoring,
@@ -50,11 +58,11 @@ from lightning_app.resume import Limits, last_checkpoint
 from lightning_app.run_directory import config_name, from_here
 from lightning_app.session import Session, SessionCallback
 from lightning_app.split_keeper import SplitKeeper
-from lightning_app.standing import STANDING, users_callbacks, without_arguments
+from lightning_app.standing import STANDING, sections_of_classes, users_callbacks, without_arguments
 from lightning_app.stopping import Stopping
 from lightning_app.total_batch import KeepTotalBatch, TotalBatch
+from lightning_app.trainer_errors import require_one_process, told_of_trainer
 from lightning_app.trainer_settings import as_list, check_trainer, fitted_settings
-from meddiff.core.ranges import Seed
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -67,9 +75,9 @@ def run(args: list[str], *, in_process: bool = False) -> int:
     Returns:
         The exit status.
     """
-    with left_as_found(), quiet(), ExitStack() as stack:
+    with left_as_found(), quiet(), ExitStack() as stack, Preparation(args[0]) as preparation:
         append_working_directory()
-        MedDiffCLI(args, stack, in_process=in_process)
+        MedDiffCLI(args, stack, preparation, in_process=in_process)
     return 0
 
 
@@ -79,11 +87,15 @@ class MedDiffCLI(LightningCLI):
     Args:
         args: The subcommand and what follows it.
         stack: Where the launch is entered, so that its end is recorded however it ends.
+        preparation: What is around all until the Trainer begins.
         in_process: Whether Python called, so that the command line is another one.
     """
 
-    def __init__(self, args: list[str], stack: ExitStack, *, in_process: bool = False) -> None:
+    def __init__(
+        self, args: list[str], stack: ExitStack, preparation: Preparation, *, in_process: bool
+    ) -> None:
         self._stack = stack
+        self._preparation = preparation
         self._in_process = in_process
         self._launch = this_launch()
         self._args = args
@@ -117,12 +129,7 @@ class MedDiffCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what is not of a class."""
-        parser.add_argument(
-            "--seed_everything", type=Seed, default=0, help="Seed of all randomness of the run."
-        )
-        parser.add_argument(
-            "--run_root", type=str, default="runs", help="Folder of the run directories."
-        )
+        add_run_options(parser)
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
@@ -145,9 +152,12 @@ class MedDiffCLI(LightningCLI):
         """Parses; a run directory given without a config brings its own."""
         given = with_run_config(read_given(list(args)))
         self._given, subcommand = given, given.args[0]
+        self._preparation.given = lambda: ((key, value) for key, _, value in given.values())
         subparser = self._subcommand_parsers[subcommand]
+        check_values(given, known_keys(subparser))
         self._parse(given.args)
         config = self.config[subcommand]
+        self._preparation.sections = sections_of_classes(config)
         check_links(given, config)
         check_trainer(config.trainer)
         check_sections(
@@ -187,16 +197,7 @@ class MedDiffCLI(LightningCLI):
             arguments_of(class_path, LightningModule),
             self._given.value("model.init_args.preset"),
         )
-        remembered = base.get("init_args", {})
-        linked = {key: remembered.pop(key) for key in LINKED if key in remembered}
-        seed = linked.pop("seed", None)
-        data = {
-            "class_path": config.data.class_path,
-            "init_args": {k: v for k, v in linked.items() if k in config.data.init_args},
-        }
-        lowest: dict[str, Any] = {"data": data} | ({"model": base} if base else {})
-        if seed is not None:
-            lowest["seed_everything"] = seed
+        lowest = lowest_config(base, config.data)
         args = self._given.args
         self._parse([args[0], "--config", yaml.safe_dump(lowest), *args[1:]])
 
@@ -213,10 +214,7 @@ class MedDiffCLI(LightningCLI):
             SystemExit: If no run of this config is unfinished, with 0.
         """
         config = self.config[self.subcommand]
-        if config.trainer.get("default_root_dir") is not None:
-            raise UsageError("trainer.default_root_dir: is the run directory; give --run_root")
-        name = config_name(self._given.files, config.model.class_path)
-        parent = Path(config.run_root) / name
+        parent = Path(config.run_root, config_name(self._given.files, config.model.class_path))
         resumed = self._run_to_resume(parent)
         if resumed is not None and self.subcommand == "fit":
             self._before = batch_of_run(resumed)
@@ -270,9 +268,8 @@ class MedDiffCLI(LightningCLI):
         directory = self._session.directory
         config = self.config_init[self.subcommand]
         trainer = config.trainer
-        step = None
-        if self._session.resumed and self._checkpoint is not None:
-            step = int(self._checkpoint["global_step"])
+        saved = self._checkpoint if self._session.resumed else None
+        step = None if saved is None else int(saved["global_step"])
         loggers = make_loggers(
             directory,
             config,
@@ -300,27 +297,18 @@ class MedDiffCLI(LightningCLI):
                 ),
                 KeepTotalBatch(self._before, self._session.resumed),
                 SessionCallback(self._session),
+                KeptRows(self._session.resumed),
                 Stopping(),
             ],
         }
-        try:
+        with told_of_trainer():
             return super().instantiate_trainer(**settings, **kwargs)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"trainer: {error}") from error
-        except RuntimeError as error:
-            if "SLURM" not in str(error):
-                raise
-            raise UsageError(f"trainer: {error}") from error  # tasks that do not fit the devices
 
     def after_instantiate_classes(self) -> None:
-        """Stops where Lightning would start more processes of another command line."""
-        launcher = self.trainer.strategy.launcher
-        if self._in_process and isinstance(launcher, _SubprocessScriptLauncher):
-            environment = launcher.cluster_environment
-            if launcher.num_processes > 1 and not environment.creates_processes_externally:
-                raise UsageError(
-                    "several devices: start the run with `python -m lightning_app`, not from Python"
-                )
+        """Ends the preparation: what follows is the Trainer's work."""
+        if self._in_process:
+            require_one_process(self.trainer)
+        self._preparation.over()
 
     def _run_subcommand(self, subcommand: str) -> None:
         with restoring(self._checkpoint_path):
@@ -346,5 +334,4 @@ class MedDiffCLI(LightningCLI):
         return text
 
     def _resolved(self) -> dict[str, Any]:
-        content: dict[str, Any] = yaml.safe_load(self._dump())
-        return content
+        return dict(yaml.safe_load(self._dump()))

@@ -242,5 +242,5 @@ def test_crash_while_saving_leaves_the_old_file_whole(
 
 
 def test_interval_out_of_range() -> None:
-    with pytest.raises(ValueError, match=r"last\.every_n_steps"):
+    with pytest.raises(ValueError, match="every_n_steps: 0 given"):
         LastCheckpoint(0)

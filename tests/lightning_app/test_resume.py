@@ -137,7 +137,7 @@ def test_a_checkpoint_from_before_rows_were_counted_keeps_them(
     (run,) = toy_runs()
     last = run / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
-    del content["callbacks"]["SessionCallback"]
+    del content["callbacks"]["KeptRows"]
     torch.save(content, last)
     assert toy("fit", "--trainer.max_steps", "5", "--resume", "auto") == 0
     assert [row["step"] for row in rows(run) if row["train/loss"]] == list("01234")
