@@ -159,6 +159,21 @@ class Sends(Callback):
                 os.kill(os.getpid(), due.number)
 
 
+class Stops(Callback):
+    """Ends the training at a batch, and keeps no state of it, as callbacks of users do.
+
+    Args:
+        batch: Counted from the start of the run.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.total.ready == self._batch:
+            trainer.should_stop = True
+
+
 def _add_hooks() -> None:
     """Gives `Sends` all hooks that it may be asked to send a signal in."""
     hooks = (

@@ -198,6 +198,14 @@ def test_a_signal_in_the_last_batch_lets_the_run_end(whole: Whole, tmp_path: Pat
     assert_equal_runs(run, whole(STOPS_EARLY))
 
 
+def test_a_signal_where_a_callback_stops_lets_the_run_end(whole: Whole, tmp_path: Path) -> None:
+    given = f"{EVERY_SECOND} --trainer.callbacks+={HERE}.Stops --trainer.callbacks.batch 9"
+    run, codes = broken(tmp_path, given, [Sent("on_train_batch_end", 9)])
+    assert codes == [0]
+    assert contents(run)["record"]["last_step"] == 9
+    assert_equal_runs(run, whole(given))
+
+
 @pytest.mark.parametrize("name", ["ends between validations", "stops early"])
 def test_a_run_that_was_killed_at_its_end_ends_alike(
     name: str, whole: Whole, tmp_path: Path
