@@ -36,9 +36,7 @@ CodeName = NewType("CodeName", str)
 """A name that code gives, such as that of an optimiser's setting."""
 
 _FIGURES = float | list[float]
-_OPTIMIZERS = Mapping[
-    CodeName, Mapping[CodeName, _FIGURES | list[Mapping[CodeName, _FIGURES]]]
-]
+_OPTIMIZERS = Mapping[CodeName, Mapping[CodeName, _FIGURES | list[Mapping[CodeName, _FIGURES]]]]
 _CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 _NUMBERS = (int, float)  # bool is an int
 

@@ -173,7 +173,11 @@ STR_CLASS = "lightning.pytorch.callbacks.EarlyStopping"
             Any,
             {"class_path": "EarlyStopping", "dict_kwargs": {REDACTED: 1}},
         ),
-        ({"class_path": STR_CLASS, "smith": 1}, Any, {REDACTED: REDACTED, "<redacted 2>": REDACTED}),
+        (
+            {"class_path": STR_CLASS, "smith": 1},
+            Any,
+            {REDACTED: REDACTED, "<redacted 2>": REDACTED},
+        ),
     ],
 )
 def test_what_leaves_of_a_value(value: Any, hint: Any, left: Any) -> None:
