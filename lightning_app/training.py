@@ -48,6 +48,7 @@ from lightning_app.resolved import as_used
 from lightning_app.restore import (
     GivenLearningRate,
     WholeCounters,
+    check_arguments,
     check_network,
     lowest_config,
     read_for,
@@ -247,6 +248,8 @@ class MedDiffCLI(LightningCLI):
         self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
+        if self.subcommand == "fit":
+            check_arguments(self.model)
         if self._checkpoint is not None:
             check_network(self._checkpoint, self.model, str(self._checkpoint_path))
         config = self._resolved()
