@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from meddiff.core.portable import with_paths, without_paths
+
 TEMPORARY = ".meddiff-tmp"
 """Ends the name of a file that is being written; nobody else's files are called so."""
 
@@ -131,8 +133,8 @@ def remove_temporaries(folder: Path) -> None:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written under a temporary name and renamed.
 
-    Lightning's own writer holds a whole second copy of the checkpoint in memory and does not flush
-    it to the disk before the rename.
+    They hold no paths of this machine. Lightning's own writer holds a whole second copy of the
+    checkpoint in memory and does not flush it to the disk before the rename.
     """
 
     def save_checkpoint(
@@ -152,10 +154,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         outside = sys.exception()  # where what failed is saved
         with atomic_write(Path(path)) as file:
             try:
-                torch.save(checkpoint, file)
+                torch.save(without_paths(checkpoint, Path(path)), file)
             except RuntimeError as error:
                 cause = error.__context__
                 if cause is None or cause is outside:
                     raise
                 # torch closes its archive after a failed write, and that is what it tells of.
                 raise cause from None
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """Reads a checkpoint, with the paths of its run where it lies now."""
+        return with_paths(super().load_checkpoint(path, *args, **kwargs), Path(path))

@@ -17,6 +17,7 @@ from lightning_app.run_config import read_config
 from lightning_app.run_directory import is_run_directory
 from lightning_app.splits_file import NAME, Known, SplitsFile, Used, data_set_of, read_splits
 from meddiff.core.checkpoint import CheckpointError, find_checkpoint, read_checkpoint
+from meddiff.core.portable import is_name
 
 ID = "splits"
 """Key of a checkpoint for the id of its run's `splits.json`."""
@@ -58,7 +59,9 @@ def known_starts(arguments: Mapping[str, Any], passed: Set[Path] = frozenset()) 
     known = Known()
     for argument, file in _start_files(arguments):
         if file is None:
-            known.unknown.append(f"{argument} {arguments[argument]}: is not there any more")
+            given = str(arguments[argument])
+            why = "a checkpoint holds no more of it" if is_name(given) else "is not there any more"
+            known.unknown.append(f"{argument} {given}: {why}")
         elif file not in passed:
             start = known_behind(file, None, passed)
             known.used += start.used

@@ -18,8 +18,8 @@ from lightning_app.lock import HeldError
 from lightning_app.process import Launch
 from lightning_app.resume import Limits, is_finished
 from lightning_app.run_config import set_aside
-from lightning_app.run_directory import is_run_directory
-from lightning_app.soundness import check_files, check_lock, is_run, sound_record
+from lightning_app.run_directory import is_run, is_run_directory
+from lightning_app.soundness import check_files, check_lock, sound_record
 from lightning_app.total_batch import other_total
 from meddiff.core.checkpoint import CheckpointError
 

@@ -108,7 +108,10 @@ def _dispatch(args: list[str], *, in_process: bool) -> int:
         return run(args, in_process=in_process)
     if command in TOOLS:
         tool: Any = importlib.import_module(f"lightning_app.{command}")
-        return int(tool.run(args[1:]))
+        from lightning_app.preparation import Preparation
+
+        with Preparation(command):
+            return int(tool.run(args[1:]))
     if importlib.util.find_spec("lightning_sdk") is not None:
         # Installed beside meddiff, lightning-sdk may have lost its script to ours: pass it on.
         from lightning_sdk.cli.entrypoint import main_cli

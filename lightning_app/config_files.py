@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 
+from lightning_app import shapes
 from lightning_app.errors import UsageError, did_you_mean
 from lightning_app.home import expand, expand_value
+from lightning_app.paths import check_path, check_path_of
+from lightning_app.yaml_text import check_value, load, plain, read_text
 
 LINKED = {
     "image_size": "data.init_args.image_size",
@@ -62,10 +64,17 @@ class Given:
                 return f"{name} (in {path})"
         return f"--{name}"
 
+    def values(self) -> Iterator[tuple[str, str, Any]]:
+        """All values that were given, each with its dotted key and where."""
+        for path, content in zip(self.files, self.contents, strict=True):
+            yield from ((key, f"{key} (in {path})", value) for key, value in _leaves(content))
+        for option, value in _options(self.args):
+            yield option.removeprefix("--"), option, value
+
     def given_keys(self) -> Iterator[tuple[str, str]]:
         """All keys that were given, each with where."""
         for path, content in zip(self.files, self.contents, strict=True):
-            yield from ((key, str(path)) for key in _leaves(content))
+            yield from ((key, str(path)) for key, _ in _leaves(content))
         for option, _ in _options(self.args):
             yield option.removeprefix("--"), "the command line"
 
@@ -87,7 +96,10 @@ def read_given(args: list[str]) -> Given:
             path = find_config(arg if awaited else value)
             given.files.append(path)
             given.contents.append(read_yaml(path))
-            given.args.append(str(path) if awaited else f"{option}={path}")
+            if awaited:
+                given.args.pop()
+            if given.contents[-1]:  # the parser refuses one that holds nothing
+                given.args.append(f"--config={path}")
             awaited = False
         else:
             awaited = arg in ("--config", "-c")
@@ -109,9 +121,12 @@ def find_config(name: str) -> Path:
     Raises:
         UsageError: If neither exists; names the nearest carried config.
     """
+    check_path("--config", name)
     path = Path(expand(name))
     if path.is_file():
         return path
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--config {name}: is no regular file; give a YAML file")
     if path.is_dir():
         inside = sorted(file.name for file in path.glob("*.yaml"))[:5]
         holds = f"; it holds {', '.join(inside)}" if inside else ""
@@ -134,38 +149,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: If it cannot be read; names file and line.
     """
-    try:
-        text = path.read_text()
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UsageError(f"{path}{line}: is not YAML: {problem}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
+    name = str(path)
+    content = load(read_text(path, name), name)
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: holds a {type(content).__name__}, not keys with values")
-    _check_duplicates(tree, path, "")
+        raise UsageError(f"{name}: holds {shapes.in_words(content)}, not keys with values")
     return content
 
 
-def _check_duplicates(node: Any, path: Path, prefix: str) -> None:
-    if isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _check_duplicates(child, path, prefix)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    lines: dict[str, int] = {}
-    for key, value in node.value:
-        name, line = f"{prefix}{key.value}", key.start_mark.line + 1
-        if name in lines:
-            raise UsageError(f"{path}:{line}: {name} is given twice, first in line {lines[name]}")
-        lines[name] = line
-        _check_duplicates(value, path, f"{name}.")
+def check_values(given: Given, keys: Set[str]) -> None:
+    """Stops on what no section, path or value can be, before it is parsed.
+
+    Args:
+        given: What was given.
+        keys: All keys of the parser.
+
+    Raises:
+        UsageError: If there is any.
+    """
+    for path, content in zip(given.files, given.contents, strict=True):
+        shapes.check_file(content, path, keys)
+    for key, name, value in given.values():
+        if isinstance(value, str) and key not in ("config", "c"):
+            check_value(value, name)
+            check_path_of(key, name, value)
+    for option, value in _options(given.args):
+        if not value.startswith("--"):
+            shapes.check_option(option.removeprefix("--"), plain(value), keys)
 
 
 def check_links(given: Given, config: Namespace) -> None:
@@ -221,12 +232,12 @@ def _options(args: list[str]) -> Iterator[tuple[str, str]]:
             yield option, value if equals else following
 
 
-def _leaves(content: Any, prefix: str = "") -> Iterator[str]:
+def _leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(content, dict) and content:
         for key, value in content.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
     else:
-        yield prefix
+        yield prefix, content
 
 
 def _empty(content: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -11,6 +11,8 @@ from typing import ClassVar
 from lightning_app.system_errors import told
 
 MAX_LINES = 16
+MAX_LETTERS = 1500
+"""Of a line; the longest lists of ours are shorter."""
 OURS = frozenset({"lightning_app", "callbacks", "data_modules", "meddiff"})
 
 _IN_WORKER = re.compile(r"Caught \S+ in DataLoader worker process \d+\.")
@@ -40,10 +42,14 @@ def describe(error: BaseException) -> str | None:
         from data_modules.names import escaped
 
         text = escaped(text)
-    lines = [line.rstrip() for line in text.strip().splitlines() if line.strip()]
+    lines = [_cut(line.rstrip()) for line in text.strip().splitlines() if line.strip()]
     if len(lines) > MAX_LINES:
         lines = [*lines[:MAX_LINES], f"... and {len(lines) - MAX_LINES} more lines"]
     return "\n".join([f"error: {lines[0] if lines else type(error).__name__}", *lines[1:]])
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MAX_LETTERS else f"{line[:MAX_LETTERS]}..."
 
 
 def _text(error: BaseException) -> str | None:

@@ -9,7 +9,9 @@ from typing import Any
 PATH_KEY = re.compile(r"(?:^|_)(?:root|dir|file|folder|path)$|^init_from$")
 """Keys that hold paths, by their last part."""
 
-_TEXT_KEY = re.compile(r"^wandb\.|(?:^|[._])(?:regex|notes|class_path)$")
+TEXT_KEY = re.compile(r"^wandb\.|(?:^|[._])(?:regex|notes|class_path)$")
+"""Keys that hold words, which a `~` is one of."""
+
 _PATH_OPTION = re.compile(r"^(?:config|resume)$")
 
 
@@ -25,7 +27,7 @@ def expand_value(key: str, value: str) -> str:
     name = key.rpartition(".")[2]
     if value == "~" and not (PATH_KEY.search(name) or _PATH_OPTION.match(name)):
         return value
-    return value if _TEXT_KEY.search(key) else expand(value)
+    return value if TEXT_KEY.search(key) else expand(value)
 
 
 def expand(path: str) -> str:
@@ -42,7 +44,7 @@ def expand_config(config: Any, key: str = "") -> Any:
     """
     if isinstance(config, str):
         begins = config.startswith("~") and "/" in config
-        return expand(config) if begins and not _TEXT_KEY.search(key) else config
+        return expand(config) if begins and not TEXT_KEY.search(key) else config
     if isinstance(config, list | tuple):
         return type(config)([expand_config(item, key) for item in config])
     if isinstance(config, dict | Namespace):

@@ -1,31 +1,33 @@
 """Where figures go: `metrics.csv` always, TensorBoard and Weights & Biases where asked for.
 
-What is sent to TensorBoard and Weights & Biases holds no path: a path may name a patient.
+What is sent to TensorBoard, Weights & Biases and a user's own loggers is what `redaction.py` lets
+through.
 """
 
 import csv
 import io
+import os
 import re
 import secrets
-from argparse import Namespace
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.files import append_lines, atomic_write
-from lightning_app.home import PATH_KEY
+from lightning_app.config_files import carried_configs
+from lightning_app.redaction import Redaction
+from lightning_app.senders import RunTensorBoardLogger, RunWandbLogger, guarded
+from lightning_app.trainer_settings import as_list
 
-REDACTED = "<path>"
-
-_METRIC = re.compile(r"^(?:train|val|test|perf)/[\w/]+$")
+_MADE_NAME = re.compile(r"\d{8}-\d{6}(?:-\d+)?|slurm-[\d.]+-r\d+")
+"""Names of run directories that hold nothing of a user's."""
 
 
 @dataclass
@@ -47,11 +49,13 @@ class WandbSettings:
         enabled: Whether the run is logged there.
         project: Name of the project.
         entity: User or team; null is the one that is logged in.
-        name: Name of the run; null is the config's name and the time.
+        name: Name of the run; null is the name of the config, where it comes with the package,
+            else of the module's class, and the time.
         group: Groups runs, such as the seeds of one experiment.
         tags: Labels of the run.
         notes: A longer description.
         offline: Whether everything stays on this disk; `wandb sync` sends it later.
+        pictures: Whether it gets the pictures of `samples/`, of test and validation images too.
     """
 
     enabled: bool = False
@@ -62,51 +66,7 @@ class WandbSettings:
     tags: list[str] = field(default_factory=list)
     notes: str | None = None
     offline: bool = False
-
-
-def redact(value: Any, key: str = "") -> Any:
-    """A copy of a config in which every path is replaced by `<path>`."""
-    if isinstance(value, Mapping):
-        return {name: redact(item, str(name)) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [redact(item, key) for item in value]
-    if isinstance(value, Path):
-        return REDACTED
-    if not isinstance(value, str):
-        return value
-    by_name = key != "class_path" and PATH_KEY.search(key) is not None
-    looks_so = re.search(r"[/\\]|^~|^\.\.?$", value) is not None and not _METRIC.match(value)
-    return REDACTED if value and (by_name or looks_so) else value
-
-
-class _Redacting:
-    """Redacts the hyper-parameters of any module and data module on their way to a service."""
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        given = vars(params) if isinstance(params, Namespace) else params
-        super().log_hyperparams(redact(given), *args, **kwargs)  # type: ignore[misc]
-
-    def finalize(self, status: str) -> None:
-        """Ends the logging; after an error, what cannot be written any more does not hide it."""
-        with suppress(OSError) if status == "failed" else nullcontext():
-            super().finalize(status)  # type: ignore[misc]
-
-
-class RedactingTensorBoardLogger(_Redacting, TensorBoardLogger):
-    """TensorBoard without paths."""
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Writes what waits in memory, and `hparams.yaml` whole."""
-        self.experiment.flush()
-        path = Path(self.log_dir) / self.NAME_HPARAMS_FILE
-        if not path.is_file():
-            with atomic_write(path) as file:
-                file.write(yaml.safe_dump(dict(self.hparams)).encode())
-
-
-class RedactingWandbLogger(_Redacting, WandbLogger):
-    """Weights & Biases without paths."""
+    pictures: bool = True
 
 
 class _Rows(ExperimentWriter):
@@ -206,33 +166,50 @@ class RunCSVLogger(CSVLogger):
 
 def make_loggers(
     run_dir: Path,
-    tensorboard: TensorBoardSettings,
-    wandb: WandbSettings,
+    config: Namespace,
+    parser: ArgumentParser,
+    kinds: tuple[type[LightningModule], type[LightningDataModule]],
+    *,
     wandb_id: str | None,
     resumed_step: int | None,
 ) -> list[Logger]:
-    """The loggers of a run.
+    """The loggers of a run; all but `metrics.csv` get redacted settings.
 
     Args:
         run_dir: The run directory.
-        tensorboard: Settings of TensorBoard.
-        wandb: Settings of Weights & Biases.
-        wandb_id: The run's id there, the same in every launch of the run.
+        config: The instantiated config, with the user's own loggers.
+        parser: Knows the types of its keys.
+        kinds: The classes of the module and the data module.
+        wandb_id: The run's id at Weights & Biases, the same in every launch of the run.
         resumed_step: The step that a resumed run continues from.
     """
-    loggers: list[Logger] = [RunCSVLogger(run_dir)]
-    if tensorboard.enabled:
-        loggers.append(
-            RedactingTensorBoardLogger(
-                run_dir, name="tensorboard", version="", purge_step=resumed_step
-            )
-        )
-    if wandb.enabled:
-        loggers.append(_wandb_logger(run_dir, wandb, wandb_id))
-    return loggers
+    sending: list[Logger] = as_list(config.trainer.get("logger"), Logger)
+    if config.wandb.enabled:
+        title = run_title(run_dir, kinds[0].__name__)
+        sending.insert(0, _wandb_logger(run_dir, config.wandb, title, wandb_id))
+    if config.tensorboard.enabled:
+        own = RunTensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=resumed_step)
+        sending.insert(0, own)
+    redaction = Redaction(parser, kinds)
+    return [RunCSVLogger(run_dir), *(guarded(logger, redaction) for logger in sending)]
 
 
-def _wandb_logger(run_dir: Path, given: WandbSettings, wandb_id: str | None) -> Logger:
+def run_title(run_dir: Path, module_class: str) -> str:
+    """A name for a run without a word of the user's: what was not typed for a service stays here.
+
+    Args:
+        run_dir: The run directory, `<config name>/<time>`; a user names configs, and may rename it.
+        module_class: The name of the module's class.
+    """
+    carried = {path.stem for path in carried_configs().rglob("*.yaml")}
+    config, made = run_dir.absolute().parent.name, run_dir.name
+    kind = config if config in carried else module_class
+    return f"{kind}-{made}" if _MADE_NAME.fullmatch(made) else kind
+
+
+def _wandb_logger(run_dir: Path, given: WandbSettings, title: str, wandb_id: str | None) -> Logger:
+    # Read when its client starts: reports of the client's own errors hold paths and hosts.
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
     import wandb
 
     # Neither the command line, nor the printed text, nor the code's place leaves the machine.
@@ -240,12 +217,14 @@ def _wandb_logger(run_dir: Path, given: WandbSettings, wandb_id: str | None) -> 
         console="off",
         disable_code=True,
         disable_git=True,
+        host="host",
         x_disable_meta=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
     )
-    return RedactingWandbLogger(
-        name=given.name or f"{run_dir.parent.name}-{run_dir.name}",
+    return RunWandbLogger(
+        pictures=given.pictures,
+        name=given.name or title,
         save_dir=run_dir,
         id=wandb_id,
         resume="allow",

@@ -7,6 +7,7 @@ from lightning_app.behind import Start, find_start
 from lightning_app.config_files import Given, read_given
 from lightning_app.errors import UsageError, did_you_mean
 from lightning_app.home import expand
+from lightning_app.paths import check_path
 from lightning_app.run_config import config_file_of, read_config
 from lightning_app.run_directory import is_run_directory
 from meddiff.core.checkpoint import find_checkpoint
@@ -89,4 +90,7 @@ def _named(given: Given, key: str) -> str | None:
     value: Any = given.option(key)
     if value is None:
         value = next((content[key] for content in reversed(given.contents) if key in content), None)
-    return None if value in (None, "null", "") else expand(str(value))
+    if value in (None, "null"):
+        return None
+    check_path(given.place(key), str(value))
+    return expand(str(value))

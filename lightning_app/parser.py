@@ -7,15 +7,34 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import get_loader, set_loader
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_app.config_files import LINKED, Given
 from lightning_app.errors import UsageError, did_you_mean
 from lightning_app.resolved import annotated, used_for_nulls
+from lightning_app.yaml_text import check_size
 from meddiff.core.checkpoint import init_arguments
 
 BASES: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+
+
+_load_yaml = get_loader("yaml")
+
+
+def _load_bounded(text: str) -> Any:
+    """Reads YAML as the parser does, where it is of a size that a config can have.
+
+    Also what the parser itself opens comes here, as the file of `--trainer FILE.yaml`.
+    """
+    check_size(text, "YAML")
+    loaded = _load_yaml(text)
+    # A file with one key and no value would be taken for a word, as on the command line.
+    return yaml.safe_load(text) if loaded == text and "\n" in text else loaded
+
+
+set_loader("yaml", _load_bounded, (yaml.YAMLError,))
 
 
 class MedDiffParser(LightningArgumentParser):
@@ -145,6 +164,13 @@ def in_few_words(message: str, given: Given, keys: Iterable[str]) -> str:
 
 def _unknown_class(name: str, given: Given) -> str:
     section = next((part for part in BASES if chosen_class(given, part) == name), "class_path")
+    other = next((where for _, where, value in given.values() if value == name), None)
+    if (
+        section == "class_path"
+        and other is not None
+        and other.lstrip("-").split(".")[0] not in BASES
+    ):
+        return f"{other}: no class {name!r}; give its full path, e.g. my_package.MyClass"
     names = [
         kind
         for part, base in BASES.items()
@@ -181,7 +207,7 @@ def _full_key(key: str, given: Given) -> str:
 
 def _reasons(text: str) -> str:
     """What was expected and what was given, a line each."""
-    text = re.sub(r"Expected an? typing\.Literal\[(.*)\]", r"expected one of \1", text)
+    text = re.sub(r"Expected an? typing\.Literal\[([^\]]*)\]", r"expected one of \1", text)
     # A restricted number says its range itself, and the value where there is no other type.
     or_null = ", or null" if "NoneType" in text else ""
     text = re.sub(r"Not of type \w+: (Expected .*Got value.*)", r"\1", text)

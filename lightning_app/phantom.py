@@ -1,6 +1,6 @@
 """`lightning phantom`: a stand-in for a data set, in its official layout."""
 
-from lightning_app.tools import ToolParser
+from lightning_app.tools import ToolParser, folder
 
 
 def run(args: list[str]) -> int:
@@ -14,7 +14,9 @@ def run(args: list[str]) -> int:
     """
     parser = ToolParser("phantom", "Writes phantom images in the official layout of a data set.")
     parser.add_argument("dataset", metavar="DATASET", help="short name, e.g. isic")
-    parser.add_argument("--root", required=True, help="a new or empty folder to write into")
+    parser.add_argument(
+        "--root", type=folder, required=True, help="a new or empty folder to write into"
+    )
     parser.add_argument("--num", type=int, default=200, help="training images, or subjects (200)")
     parser.add_argument("--seed", type=int, default=0, help="the same one draws the same (0)")
     given = parser.parse_args(args)

@@ -41,7 +41,7 @@ def read_record(directory: Path) -> dict[str, Any]:
     path = directory / "run.json"
     try:
         record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from error
     if not isinstance(record, dict):
         raise UsageError(f"{path}: holds a {type(record).__name__}, not the record of a run")

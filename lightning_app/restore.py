@@ -1,12 +1,20 @@
 """What a checkpoint may say, and what it may not."""
 
-from collections.abc import Set
+import traceback
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_app.config_files import LINKED
+from lightning_app.errors import describe
 from meddiff.core.checkpoint import CheckpointError
+from meddiff.core.portable import is_name
 
 RATE_NAMES = ("learning_rate", "lr")
 
@@ -32,6 +40,25 @@ def remembered_config(
     return {"class_path": class_path, "init_args": arguments}
 
 
+def lowest_config(remembered: dict[str, Any], data: Namespace) -> dict[str, Any]:
+    """What a checkpoint remembers, as a config under all that was given.
+
+    Args:
+        remembered: Its model, as `remembered_config` gives it; loses what comes from other keys.
+        data: The section `data` now asked for.
+    """
+    arguments = remembered.get("init_args", {})
+    linked = {key: arguments.pop(key) for key in LINKED if key in arguments}
+    seed = linked.pop("seed", None)
+    taken = {key: value for key, value in linked.items() if key in data["init_args"]}
+    lowest: dict[str, Any] = {"data": {"class_path": data["class_path"], "init_args": taken}}
+    if remembered:
+        lowest["model"] = remembered
+    if seed is not None:
+        lowest["seed_everything"] = seed
+    return lowest
+
+
 def check_network(checkpoint: dict[str, Any], module: LightningModule, path: str) -> None:
     """Stops on weights that do not fit the network, before any data is read.
 
@@ -54,7 +81,7 @@ def check_network(checkpoint: dict[str, Any], module: LightningModule, path: str
     differing = [
         f"{key} {remembered[key]!r} there, {value!r} here"
         for key, value in module.hparams.items()
-        if key in remembered and remembered[key] != value
+        if key in remembered and remembered[key] != value and not is_name(str(remembered[key]))
     ]
     more = f"\nArguments that differ: {'; '.join(differing)}" if differing else ""
     raise CheckpointError(
@@ -62,6 +89,63 @@ def check_network(checkpoint: dict[str, Any], module: LightningModule, path: str
         f"{f', and {len(wrong) - 1} more tensors' if len(wrong) > 1 else ''}{more}\n"
         "Give the arguments that the checkpoint was made with, or its run directory as --ckpt_path"
     )
+
+
+@contextmanager
+def restoring(path: Path | None) -> Iterator[None]:
+    """Turns what Lightning and torch make of a checkpoint with odd parts into an error of its file.
+
+    Args:
+        path: The checkpoint, if any.
+
+    Raises:
+        CheckpointError: If restoring it fails inside of them.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = any(Path(frame.filename).name == "checkpoint_connector.py" for frame in frames)
+        if path is None or not inside or describe(error) is not None:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{path}: cannot be restored, a part of it is damaged or of another kind "
+            f"({type(error).__name__}: {reason})"
+        ) from error
+
+
+class WholeCounters(Callback):
+    """Stops on a checkpoint whose loops do not count what these loops do."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Compares the state of the loops with that of the new ones, key by key.
+
+        Raises:
+            CheckpointError: If a key is missing or of another kind; names it.
+        """
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        odd = _odd_key(trainer.fit_loop.state_dict(), checkpoint["loops"]["fit_loop"], "fit_loop")
+        if odd is not None:
+            raise CheckpointError(
+                f"{self._path}: is not a whole checkpoint: its loops lack {odd}, or have another "
+                "kind of value there"
+            )
+
+
+def _odd_key(expected: Any, found: Any, name: str) -> str | None:
+    if isinstance(expected, dict) and isinstance(found, dict):
+        odd = (_odd_key(value, found.get(key), f"{name}.{key}") for key, value in expected.items())
+        return next((key for key in odd if key is not None), None)
+    counts = type(expected) is int and type(found) is int
+    fits = found >= 0 if counts else type(expected) is type(found)
+    return None if fits else name
 
 
 class GivenLearningRate(Callback):

@@ -21,6 +21,13 @@ def is_run_directory(path: str | Path) -> bool:
     return (Path(path) / "run.json").is_file()
 
 
+def is_run(names: set[str]) -> bool:
+    """Whether the entries of a folder are those of a run, also of one that lost its record."""
+    return "run.json" in names or (
+        "config.yaml" in names and not names.isdisjoint({"checkpoints", "metrics.csv", "run.lock"})
+    )
+
+
 def config_name(config_files: list[Path], model_class: str) -> str:
     """The stem of the first config; that of its run for a run's own `config.yaml`.
 

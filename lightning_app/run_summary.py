@@ -105,7 +105,7 @@ def _of_fit(directory: Path, record: dict[str, Any]) -> dict[str, Any]:
     steps = limits.get("steps") if isinstance(limits, dict) else None
     monitor, lower = _followed(directory, record)
     rows = list(_rows(directory, ("step", monitor)))
-    logged = [int(row["step"]) + 1 for row in rows if "step" in row]
+    logged = [step for row in rows if (step := _step(row)) is not None]
     last = record.get("last_step")
     return {
         "step": last if isinstance(last, int) else max(logged, default=None),
@@ -147,7 +147,8 @@ def _best(
 
 
 def _step(row: dict[str, float]) -> int | None:
-    return int(row["step"]) + 1 if "step" in row else None
+    step = row.get("step", math.nan)
+    return int(step) + 1 if math.isfinite(step) else None
 
 
 def _followed(directory: Path, record: dict[str, Any]) -> tuple[str, bool]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_app.errors import UsageError
-from lightning_app.run_directory import is_run_directory
+from lightning_app.run_directory import is_run, is_run_directory
 from lightning_app.run_summary import Summary, summary_of
-from lightning_app.tools import ToolParser
+from lightning_app.tools import ToolParser, folder
 
 SHOWN = 6
 """Figures of a test that fit into its line."""
@@ -34,19 +34,24 @@ def run(args: list[str]) -> int:
     """
     parser = ToolParser("runs", "Lists the runs below a folder, and what was tested on each.")
     parser.add_argument(
-        "folder", metavar="DIR", nargs="?", default="runs", help="a --run_root, or one run (runs)"
+        "folder",
+        metavar="DIR",
+        nargs="?",
+        type=folder,
+        default="runs",
+        help="a --run_root, or one run (runs)",
     )
     parser.add_argument("--json", action="store_true", help="all that is known, for a program")
     given = parser.parse_args(args)
-    folder = Path(given.folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give the one that --run_root named")
-    one = is_run_directory(folder)
+    below = Path(given.folder)
+    if not below.is_dir():
+        raise UsageError(f"{below}: no such folder; give the one that --run_root named")
+    one = is_run_directory(below)
     # What was tested on a run lies beside it.
-    found = [summary_of(path) for path in find_runs(folder.parent if one else folder)]
+    found = [summary_of(path) for path in find_runs(below.parent if one else below)]
     if one:
-        found = _of_one(folder, found)
-    text = json.dumps(_as_json(found), indent=1) if given.json else _as_text(found, folder)
+        found = _of_one(below, found)
+    text = json.dumps(_as_json(found), indent=1) if given.json else _as_text(found, below)
     try:
         print(text, flush=True)
     except BrokenPipeError:  # `| head` has read enough; at its end Python would try again
@@ -71,8 +76,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         # One that was copied or removed in part is listed too, as broken.
-        left = {"checkpoints", "metrics.csv", "run.lock"} & {*inside, *files}
-        if "run.json" in files or ("config.yaml" in files and left):
+        if is_run({*inside, *files}):
             inside.clear()
             yield Path(name)
         else:

@@ -261,7 +261,12 @@ class SessionCallback(Callback):
         if trainer.is_global_zero:
             optimizers = [optimizer_values(optimizer) for optimizer in trainer.optimizers]
             self._session.note_used("optimizers", optimizers)
-            named = {str(number): values for number, values in enumerate(optimizers)}
+            named = {
+                str(number): values | {"class": type(optimizer)}
+                for number, (values, optimizer) in enumerate(
+                    zip(optimizers, trainer.optimizers, strict=True)
+                )
+            }
             for logger in trainer.loggers:
                 logger.log_hyperparams({"optimizers": named})
 

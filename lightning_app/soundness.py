@@ -32,13 +32,6 @@ _KINDS: dict[str, type] = {
 _NEEDED = ("subcommand", "state")
 
 
-def is_run(names: set[str]) -> bool:
-    """Whether the entries of a folder are those of a run, also of one that lost its record."""
-    return "run.json" in names or (
-        "config.yaml" in names and not names.isdisjoint({"checkpoints", "metrics.csv", LOCK})
-    )
-
-
 def sound_record(directory: Path) -> dict[str, Any]:
     """The record of a run, with the kinds of values that a continuation needs.
 
@@ -57,9 +50,8 @@ def sound_record(directory: Path) -> dict[str, Any]:
             limits.keys() == {"steps", "epochs"} and all(type(v) is int for v in limits.values())
         ):
             raise UsageError(f"{path}: its limits are {limits!r:.60}, not steps and epochs")
-    except (UsageError, RecursionError) as error:
-        text = str(error) if isinstance(error, UsageError) else f"{path}: cannot be read"
-        raise UsageError(f"{text}\n{_begin_from(directory)}") from error
+    except UsageError as error:
+        raise UsageError(f"{error}\n{_begin_from(directory)}") from error
     return record
 
 

@@ -35,6 +35,12 @@ def without_arguments() -> list[Callback]:
     return [TrainingRows(), FinalValidation()]
 
 
+def sections_of_classes(config: Mapping[str, Any]) -> dict[str, str]:
+    """Which section of a config makes an object of which class, by short names."""
+    chosen = {str(config[part].class_path).rpartition(".")[2]: part for part in ("model", "data")}
+    return {"Trainer": "trainer"} | {name: key for key, name in STANDING.items()} | chosen
+
+
 def users_callbacks(asked: Mapping[str, Any]) -> tuple[list[Any], bool]:
     """The callbacks of `trainer.callbacks` and the progress bar, and whether there is one.
 

@@ -1,4 +1,4 @@
-"""What the Trainer has to leave to the handlers of the command, and to pass on to its children."""
+"""The processes that Lightning launched stop with the one that launched them."""
 
 import signal
 
@@ -9,25 +9,17 @@ from lightning_app.signals import Stopped
 
 
 class Stopping(Callback):
-    """Keeps Lightning from handling signals, and stops the processes that it launched."""
+    """Tells the processes that Lightning launched where the first one is told to stop.
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lets Lightning set no handlers.
-
-        Its own save, requeue or talk to other processes in the middle of anything, and hide the
-        signal from the evaluation that it should end.
-        """
-        trainer._signal_connector.register_signal_handlers = _no_handlers  # type: ignore[method-assign]
+    Lightning's own handlers did, and `Preemption` keeps it from setting any. A scheduler tells all
+    processes by itself.
+    """
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Stops the processes that Lightning launched; a scheduler signals all by itself."""
+        """Stops them at once."""
         launcher = trainer.strategy.launcher
         if isinstance(exception, Stopped) and isinstance(launcher, _SubprocessScriptLauncher):
-            # SIGINT stops at once also where SIGTERM waits for the end of a batch.
+            # SIGTERM would wait for the end of a batch, which the first one will not see.
             launcher.kill(signal.SIGINT)
-
-
-def _no_handlers() -> None:
-    """Sets none."""

@@ -2,11 +2,40 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from lightning_app.errors import UsageError
 from lightning_app.home import expand_arguments
+from lightning_app.paths import check_path
+
+
+def folder(text: str) -> str:
+    """A folder of the command line: `type=` of an option; one that is not there yet passes.
+
+    Raises:
+        ArgumentTypeError: If there cannot be one of that path.
+    """
+    try:
+        check_path("folder", text, folder=True)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """`type=` of an option that is a whole number, `least` or more."""
+
+    def number(text: str) -> int:
+        try:
+            if int(text) >= least:
+                return int(text)
+        except ValueError:
+            pass
+        shown = text if len(text) <= 20 else f"{text[:20]}..."
+        raise argparse.ArgumentTypeError(f"{shown!r} given, expected a number of at least {least}")
+
+    return number
 
 
 class ToolParser(argparse.ArgumentParser):

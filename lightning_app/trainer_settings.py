@@ -70,8 +70,10 @@ def check_trainer(asked: Mapping[str, Any]) -> None:
         asked: Its arguments by name.
 
     Raises:
-        UsageError: If one is out of its range.
+        UsageError: If one is out of its range, or is ours to give.
     """
+    if asked.get("default_root_dir") is not None:
+        raise UsageError("trainer.default_root_dir: is the run directory; give --run_root")
     for name, kinds in RANGES.items():
         if isinstance(value := asked.get(name), int | float) and not isinstance(value, bool):
             check_number(f"trainer.{name}", value, *kinds)

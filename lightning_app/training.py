@@ -9,8 +9,6 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_info
 
 import callbacks
@@ -21,7 +19,13 @@ from lightning_app.behind import find_start
 from lightning_app.choice import Asked, run_to_resume
 from lightning_app.closing import tell_end
 from lightning_app.comparison import batch_of_run
-from lightning_app.config_files import LINKED, check_links, check_sections, read_given
+from lightning_app.config_files import (
+    LINKED,
+    check_links,
+    check_sections,
+    check_values,
+    read_given,
+)
 from lightning_app.errors import UsageError
 from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
@@ -37,18 +41,27 @@ from lightning_app.parser import (
     in_few_words,
     known_keys,
 )
+from lightning_app.preparation import Preparation
 from lightning_app.process import left_as_found, this_launch
 from lightning_app.quiet import quiet
 from lightning_app.ranges import register_plain_numbers
 from lightning_app.resolved import as_used
-from lightning_app.restore import GivenLearningRate, check_network, remembered_config
+from lightning_app.restore import (
+    GivenLearningRate,
+    WholeCounters,
+    check_network,
+    lowest_config,
+    remembered_config,
+    restoring,
+)
 from lightning_app.resume import Limits, last_checkpoint
 from lightning_app.run_directory import config_name, from_here
 from lightning_app.session import Session, SessionCallback
 from lightning_app.split_keeper import SplitKeeper
-from lightning_app.standing import STANDING, users_callbacks, without_arguments
+from lightning_app.standing import STANDING, sections_of_classes, users_callbacks, without_arguments
 from lightning_app.stopping import Stopping
 from lightning_app.total_batch import KeepTotalBatch, TotalBatch
+from lightning_app.trainer_errors import require_one_process, told_of_trainer
 from lightning_app.trainer_settings import as_list, check_trainer, fitted_settings
 from meddiff.core.checkpoint import check_identity, check_training, check_weights, read_checkpoint
 from meddiff.core.ranges import Seed
@@ -64,9 +77,9 @@ def run(args: list[str], *, in_process: bool = False) -> int:
     Returns:
         The exit status.
     """
-    with left_as_found(), quiet(), ExitStack() as stack:
+    with left_as_found(), quiet(), ExitStack() as stack, Preparation(args[0]) as preparation:
         append_working_directory()
-        MedDiffCLI(args, stack, in_process=in_process)
+        MedDiffCLI(args, stack, preparation, in_process=in_process)
     return 0
 
 
@@ -76,11 +89,15 @@ class MedDiffCLI(LightningCLI):
     Args:
         args: The subcommand and what follows it.
         stack: Where the launch is entered, so that its end is recorded however it ends.
+        preparation: What is around all until the Trainer begins.
         in_process: Whether Python called, so that the command line is another one.
     """
 
-    def __init__(self, args: list[str], stack: ExitStack, *, in_process: bool = False) -> None:
+    def __init__(
+        self, args: list[str], stack: ExitStack, preparation: Preparation, *, in_process: bool
+    ) -> None:
         self._stack = stack
+        self._preparation = preparation
         self._in_process = in_process
         self._launch = this_launch()
         self._args = args
@@ -142,9 +159,12 @@ class MedDiffCLI(LightningCLI):
         """Parses; a run directory given without a config brings its own."""
         given = with_run_config(read_given(list(args)))
         self._given, subcommand = given, given.args[0]
+        self._preparation.given = lambda: ((key, value) for key, _, value in given.values())
         subparser = self._subcommand_parsers[subcommand]
+        check_values(given, known_keys(subparser))
         self._parse(given.args)
         config = self.config[subcommand]
+        self._preparation.sections = sections_of_classes(config)
         check_links(given, config)
         check_trainer(config.trainer)
         check_sections(
@@ -184,29 +204,20 @@ class MedDiffCLI(LightningCLI):
             arguments_of(class_path, LightningModule),
             self._given.value("model.init_args.preset"),
         )
-        remembered = base.get("init_args", {})
-        linked = {key: remembered.pop(key) for key in LINKED if key in remembered}
-        seed = linked.pop("seed", None)
-        data = {
-            "class_path": config.data.class_path,
-            "init_args": {k: v for k, v in linked.items() if k in config.data.init_args},
-        }
-        lowest: dict[str, Any] = {"data": data} | ({"model": base} if base else {})
-        if seed is not None:
-            lowest["seed_everything"] = seed
+        lowest = lowest_config(base, config.data)
         args = self._given.args
         self._parse([args[0], "--config", yaml.safe_dump(lowest), *args[1:]])
 
     def _read(self, path: Path) -> dict[str, Any]:
         """Reads a checkpoint that the module at hand could have written."""
         checkpoint = read_checkpoint(path)
-        check_weights(checkpoint, path)
-        if self.subcommand == "fit":
-            check_training(checkpoint, path)
         name = self.config[self.subcommand].model.class_path
         kind = class_named(name, LightningModule)
         if kind is not None and name.split(".")[0] == "meddiff":
             check_identity(checkpoint, kind, path)
+        check_weights(checkpoint, path)
+        if self.subcommand == "fit":
+            check_training(checkpoint, path)
         self._checkpoint_path, self._checkpoint = path, checkpoint
         return checkpoint
 
@@ -217,10 +228,7 @@ class MedDiffCLI(LightningCLI):
             SystemExit: If no run of this config is unfinished, with 0.
         """
         config = self.config[self.subcommand]
-        if config.trainer.get("default_root_dir") is not None:
-            raise UsageError("trainer.default_root_dir: is the run directory; give --run_root")
-        name = config_name(self._given.files, config.model.class_path)
-        parent = Path(config.run_root) / name
+        parent = Path(config.run_root, config_name(self._given.files, config.model.class_path))
         resumed = self._run_to_resume(parent)
         if resumed is not None and self.subcommand == "fit":
             self._before = batch_of_run(resumed)
@@ -274,21 +282,26 @@ class MedDiffCLI(LightningCLI):
         directory = self._session.directory
         config = self.config_init[self.subcommand]
         trainer = config.trainer
-        step = None
-        if self._session.resumed and self._checkpoint is not None:
-            step = int(self._checkpoint["global_step"])
+        saved = self._checkpoint if self._session.resumed else None
+        step = None if saved is None else int(saved["global_step"])
         loggers = make_loggers(
-            directory, config.tensorboard, config.wandb, self._session.wandb_id, step
+            directory,
+            config,
+            self._subcommand_parsers[str(self.subcommand)],
+            (type(self.model), type(self.datamodule)),
+            wandb_id=self._session.wandb_id,
+            resumed_step=step,
         )
         watching, bar = users_callbacks(trainer)
         settings = {
             "default_root_dir": str(directory),
             **self._fitted,
-            "logger": [*loggers, *as_list(trainer.get("logger"), Logger)],
+            "logger": loggers,
             "plugins": [*as_list(trainer.get("plugins"), object), AtomicCheckpointIO()],
             "enable_progress_bar": bar,
             "callbacks": [
                 *watching,
+                WholeCounters(self._checkpoint_path),
                 GivenLearningRate(),
                 SplitKeeper(
                     self._session,
@@ -302,24 +315,18 @@ class MedDiffCLI(LightningCLI):
                 Stopping(),
             ],
         }
-        try:
+        with told_of_trainer():
             return super().instantiate_trainer(**settings, **kwargs)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"trainer: {error}") from error
-        except RuntimeError as error:
-            if "SLURM" not in str(error):
-                raise
-            raise UsageError(f"trainer: {error}") from error  # tasks that do not fit the devices
 
     def after_instantiate_classes(self) -> None:
-        """Stops where Lightning would start more processes of another command line."""
-        launcher = self.trainer.strategy.launcher
-        if self._in_process and isinstance(launcher, _SubprocessScriptLauncher):
-            environment = launcher.cluster_environment
-            if launcher.num_processes > 1 and not environment.creates_processes_externally:
-                raise UsageError(
-                    "several devices: start the run with `python -m lightning_app`, not from Python"
-                )
+        """Ends the preparation: what follows is the Trainer's work."""
+        if self._in_process:
+            require_one_process(self.trainer)
+        self._preparation.over()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with restoring(self._checkpoint_path):
+            super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
         """Tells how a fit ended, and what to do with it."""
@@ -341,5 +348,4 @@ class MedDiffCLI(LightningCLI):
         return text
 
     def _resolved(self) -> dict[str, Any]:
-        content: dict[str, Any] = yaml.safe_load(self._dump())
-        return content
+        return dict(yaml.safe_load(self._dump()))

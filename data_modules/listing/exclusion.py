@@ -112,12 +112,20 @@ def _forms(name: str) -> set[str]:
 def _text(file: str) -> str:
     """Raises DataError where a file is no text in UTF-8."""
     try:
-        data = Path(file).expanduser().read_bytes()
-    except OSError as error:
+        path = Path(file).expanduser()
+        special = path.exists() and not (path.is_file() or path.is_dir())
+        data = b"" if special else path.read_bytes()
+    except (OSError, RuntimeError, ValueError) as error:  # no such user; NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
-            f"{_FIELD}: {file} cannot be read ({error.strerror}); expected a text file with one "
+            f"{_FIELD}: {file} cannot be read ({reason}); expected a text file with one "
             "image name a line."
         ) from error
+    if special:  # to read from a pipe or device may never end
+        raise DataError(
+            f"{_FIELD}: {file} is a pipe or a device; expected a text file with one image name a "
+            "line."
+        )
     utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data
     try:
         if not utf_16:

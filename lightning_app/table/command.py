@@ -8,11 +8,12 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightning_app.errors import UsageError
 from lightning_app.run_directory import from_here
-from lightning_app.tools import ToolParser
+from lightning_app.tools import ToolParser, at_least, folder
+from lightning_app.yaml_text import load
 
 if TYPE_CHECKING:
     from lightning_app.table.definition import Args, Table
@@ -65,15 +66,20 @@ def _options(args: list[str]) -> Namespace:
     parser = ToolParser("table", "Regenerates a paper's table: ours beside theirs.")
     parser.add_argument("table", metavar="CONFIG", help="e.g. configs/table/hybrid.yaml")
     parser.add_argument("--scale", required=True, help="a scale of the table, e.g. cpu_demo")
-    parser.add_argument("--data", help="folder that holds the data sets; phantoms without it")
-    parser.add_argument("--seeds", type=_at_least(1), default=3, help="seeds of fine-tuning (3)")
     parser.add_argument(
-        "--jobs", type=_at_least(0), help="workers (one a GPU, else 2); 0 only writes the table"
+        "--data", type=folder, help="folder that holds the data sets; phantoms without it"
     )
-    parser.add_argument("--out", help="folder of the table (runs/table/<table>-<scale>-<data>)")
+    parser.add_argument("--seeds", type=at_least(1), default=3, help="seeds of fine-tuning (3)")
+    parser.add_argument(
+        "--jobs", type=at_least(0), help="workers (one a GPU, else 2); 0 only writes the table"
+    )
+    parser.add_argument(
+        "--out", type=folder, help="folder of the table (runs/table/<table>-<scale>-<data>)"
+    )
     parser.add_argument(
         "--from",
         dest="taken_from",
+        type=folder,
         metavar="DIR",
         help="take finished jobs of another machine, e.g. from docs/results/hybrid_table/jobs",
     )
@@ -94,16 +100,6 @@ def _options(args: list[str]) -> Namespace:
         "--since", type=float, help="of a worker: try jobs again that failed before this time"
     )
     return parser.parse_args(args)
-
-
-def _at_least(least: int) -> Any:
-    def number(text: str) -> int:
-        if int(text) < least:
-            raise ValueError
-        return int(text)
-
-    number.__name__ = f"number of at least {least}"
-    return number
 
 
 def _plan(options: Namespace) -> Plan:
@@ -139,8 +135,6 @@ def _words(text: str) -> list[str]:
 
 
 def _sets(table: Table, given: list[str]) -> dict[str, Args]:
-    import yaml
-
     from lightning_app.table.definition import TAKERS, known
 
     sets: dict[str, Args] = {}
@@ -150,7 +144,7 @@ def _sets(table: Table, given: list[str]) -> dict[str, Args]:
         if not (equals and dot and rest):
             raise UsageError(f"--set {text}: expected STAGE.KEY=VALUE")
         known(stage, [*TAKERS, *table.stages], f"--set {text}")
-        sets.setdefault(stage, {})[rest] = yaml.safe_load(value)
+        sets.setdefault(stage, {})[rest] = load(value, f"--set {key}")
     return sets
 
 

@@ -1,6 +1,7 @@
 """The rivals of hybrid diffusion: any segmenter of segmentation-models-pytorch."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from meddiff.core.optimization import AdamWModule
 from meddiff.core.randomness import mix
 from meddiff.core.segmenter import Segmenter
 from meddiff.core.start import StartsFrom, check_same_network, weights_of
+from meddiff.networks.pretrained import local_weights
 
 _HEAD = "network.segmentation_head."
 
@@ -47,6 +49,7 @@ class SegmentationModule(StartsFrom, Segmenter, AdamWModule):
     std: Tensor
 
     presets = SEGMENTATION_PRESETS
+    starts = ("init_from", "encoder_weights")
 
     def __init__(
         self,
@@ -104,6 +107,16 @@ class SegmentationModule(StartsFrom, Segmenter, AdamWModule):
         normalised = ((image.float() + 1) / 2 - mean) / std
         logits: Tensor = self.network(normalised.to(next(self.network.parameters()).dtype))
         return logits.float()
+
+    def start_file(self, argument: str, value: str) -> Path | None:
+        """The checkpoint, or the encoder's weights where they are a file of this disk.
+
+        Raises:
+            CheckpointError: If it is not there.
+        """
+        if argument != "encoder_weights":
+            return super().start_file(argument, value)
+        return local_weights(value, argument=argument, encoder=self.hparams["encoder"])
 
     def load_start(self) -> None:
         """Loads the weights of an earlier run or of the encoder.

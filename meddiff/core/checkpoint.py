@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from meddiff.core.parts import fault_in_training, fault_in_weights
+from meddiff.core.portable import is_name, with_paths
 
 PACKAGE = "meddiff"
 
@@ -79,7 +80,10 @@ def find_checkpoint(path: str | Path, prefer: tuple[str, ...] = ("best", "last")
     if path.is_file():
         return path
     if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint or run directory")
+        named = "; it is the name that a checkpoint keeps of its start, give a path"
+        raise CheckpointError(
+            f"{path}: no such checkpoint or run directory{named if is_name(str(path)) else ''}"
+        )
     candidates = [path / "checkpoints" / f"{name}.ckpt" for name in prefer]
     for candidate in candidates:
         if os.path.lexists(candidate):  # also one that is no file, which reading it then tells
@@ -113,7 +117,8 @@ def read_checkpoint(path: str | Path, *, mapped: bool = False) -> dict[str, Any]
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
         raise CheckpointError(f"{path}: holds a {kind}, not a checkpoint{_or(path)}")
-    return checkpoint
+    found: dict[str, Any] = with_paths(checkpoint, path)
+    return found
 
 
 def _why_unread(path: Path, error: Exception) -> str:
@@ -167,9 +172,8 @@ def whole_sibling(path: Path) -> tuple[Path, int] | None:
 
 def _or(path: Path) -> str:
     sibling = whole_sibling(path)
-    if sibling is None:
-        return ""
-    return f"\n{sibling[0]}, of step {sibling[1]}, is whole: give that one"
+    told = sibling and f"\n{sibling[0]}, of step {sibling[1]}, is whole: give that one"
+    return told or ""
 
 
 def check_weights(checkpoint: dict[str, Any], path: str | Path) -> None:

@@ -20,7 +20,12 @@ from meddiff.core.checkpoint import (
 )
 
 
-def load(path: str | Path, map_location: str | torch.device = "cpu") -> LightningModule:
+def load(
+    path: str | Path,
+    map_location: str | torch.device = "cpu",
+    *,
+    init_from: str | Path | None = None,
+) -> LightningModule:
     """Loads a finished run, ready for `sample`, `segment` and the like.
 
     The weights are those to use: of the best checkpoint where the run kept one, else of the last,
@@ -29,6 +34,8 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
     Args:
         path: A run directory or a checkpoint.
         map_location: Where the weights go.
+        init_from: The run directory or checkpoint that it started from, for a module that needs it
+            again (`LEDMModule`) and does not find it where it was.
 
     Returns:
         The module in evaluation mode.
@@ -55,6 +62,8 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Lightnin
         for key, value in checkpoint["hyper_parameters"].items()
         if key not in {"_class_path", "_instantiator"}
     }
+    if init_from is not None:
+        arguments["init_from"] = str(init_from)
     unknown = sorted(arguments.keys() - init_arguments(known[class_path]))
     if unknown:
         version = checkpoint[IDENTITY].get("version", "unknown")

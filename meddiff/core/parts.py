@@ -1,5 +1,6 @@
 """What a checkpoint is made of: which part is missing, or is of another kind than it has to be."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ _OF_TRAINING: dict[str, tuple[type, str]] = {
 
 _COUNTERS = ("ready", "started", "processed", "completed")
 _SHOWN = 4
+_VERSION = re.compile(r"\d+\.\d+")
 
 
 def fault_in_weights(checkpoint: Mapping[str, Any]) -> str | None:
@@ -53,6 +55,10 @@ def fault_in_training(checkpoint: Mapping[str, Any]) -> str | None:
     for key in ("global_step", "epoch"):
         if checkpoint[key] < 0:
             return f"its {key} is {checkpoint[key]}, less than 0"
+    if not _VERSION.match(checkpoint["pytorch-lightning_version"]):
+        return "its pytorch-lightning_version is no version"
+    if checkpoint["global_step"] > 0 and not checkpoint["optimizer_states"]:
+        return "its optimizer_states are empty"
     for number, state in enumerate(checkpoint["optimizer_states"]):
         fault = _fault_in_optimizer(state)
         if fault is not None:

@@ -59,6 +59,21 @@ def load_pretrained(weights: str, *, argument: str, encoder: str | None = None) 
     return Pretrained(_read(file), _config(file.parent) if in_folder else {}, source)
 
 
+def local_weights(weights: str, *, argument: str, encoder: str | None = None) -> Path | None:
+    """The file of this disk that `load_pretrained` reads; None for a name of the hub.
+
+    Args:
+        weights: As for `load_pretrained`.
+        argument: As for `load_pretrained`.
+        encoder: As for `load_pretrained`.
+
+    Raises:
+        CheckpointError: If it is not there.
+    """
+    path = _local(weights, encoder)
+    return None if path is None else _weights_file(path, encoder, argument)
+
+
 def pretrained_available(weights: str, encoder: str | None = None) -> bool:
     """Whether `load_pretrained` would find the weights on this machine; asks no network.
 

@@ -18,8 +18,8 @@ import torch
 
 from callbacks.files import TEMPORARY, temporary_of
 from lightning_app.cli import main
-from lightning_app.loggers import RedactingTensorBoardLogger
 from lightning_app.quiet import quiet
+from lightning_app.senders import RunTensorBoardLogger
 from tests.callbacks.toys import ToyDataModule, ToyModule, trainer_in
 from tests.lightning_app.test_loggers import rows
 from tests.lightning_app.toys import ARGS, HERE, AtStep
@@ -329,7 +329,7 @@ def test_tensorboard_on_a_full_disk_fails_without_a_traceback(
     disk: Tmpfs, capsys: Captured
 ) -> None:
     with quiet():
-        logger = RedactingTensorBoardLogger(disk.folder, name="", version="")
+        logger = RunTensorBoardLogger(disk.folder, name="", version="")
         logger.log_metrics({"train/loss": 0.5}, 0)
         logger.experiment.flush()
         disk.fail("full")
@@ -340,7 +340,7 @@ def test_tensorboard_on_a_full_disk_fails_without_a_traceback(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def log_until_it_fails(logger: RedactingTensorBoardLogger) -> None:
+def log_until_it_fails(logger: RunTensorBoardLogger) -> None:
     for step in range(100000):
         logger.log_metrics({f"train/{step % 50}" * 20: 0.5}, step)
         if step % 100 == 0:

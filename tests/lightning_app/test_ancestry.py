@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import LightningModule, Trainer
 
 from data_modules.registry import find_dataset, write_phantom
@@ -47,13 +48,15 @@ def copied(run: Path, to: Path) -> Path:
 
 
 def as_before(run: Path) -> Path:
-    """Makes a run one of an earlier version: lists of paths, and nothing in its checkpoints."""
+    """A run of an earlier version: lists of paths, and its checkpoints know its start's alone."""
     splits = splits_of(run)
     old = {split: splits[split] for split in ("train", "val", "test")}
     (run / "splits.json").write_text(json.dumps(old))
     for file in (run / "checkpoints").glob("*.ckpt"):
         content = torch.load(file, weights_only=True)
         del content[ID]
+        given = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
+        content["hyper_parameters"]["init_from"] = given["init_from"]
         torch.save(content, file)
     return run
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from lightning_app.choice import Asked, choose_run
+from lightning_app.choice import Asked, choose_run, run_to_resume
 from lightning_app.cli import main
 from lightning_app.process import Launch
 from lightning_app.run_config import read_config
@@ -259,16 +259,13 @@ def test_others_hold_what_is_unfinished(
 def test_a_lock_lost_between_choice_and_begin_is_told_as_held(
     two: tuple[Path, Path], toy: Command, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    from lightning_app import training
-
     def slow(*args: Any) -> Path | None:
         run = run_to_resume(*args)
         assert run is not None
         write_lock(run)
         return run
 
-    run_to_resume = training.run_to_resume
-    monkeypatch.setattr(training, "run_to_resume", slow)
+    monkeypatch.setattr("lightning_app.training.run_to_resume", slow)
     for asked in ("auto", str(two[1])):
         assert toy("fit", *STEPS, "--resume", asked) == os.EX_TEMPFAIL
         assert f"2: held by process {os.getpid()}" in capsys.readouterr().err

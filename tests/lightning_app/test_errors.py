@@ -20,7 +20,7 @@ GIVEN = [
     (["--emma.decay", "0.9"], ["emma.decay", "'ema.decay'"]),
     (["--trainer.max_steps", "x"], ["trainer.max_steps: expected int", "x"]),
     (["--model.init_args.learning_rate", "x"], ["model.init_args.learning_rate: expected float"]),
-    (["--ema.decay", "2"], ["ema.decay: expected a number >=0 and <1, or null", "2"]),
+    (["--ema.decay", "2"], ["ema.decay: expected number >=0 and <1, or null", "2"]),
     (["--model.init_args.image_size", "8"], ["comes from data.init_args.image_size"]),
     (["--model.seed", "8"], ["comes from seed_everything"]),
     (["--data.init_args.seed", "8"], ["comes from seed_everything"]),

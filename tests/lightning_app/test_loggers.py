@@ -1,12 +1,19 @@
 import csv
 import errno
 import json
+import warnings
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import WandbLogger
 
-from lightning_app.loggers import REDACTED, RunCSVLogger, redact
+from callbacks.publishing import publish
+from lightning_app.loggers import RunCSVLogger
+from lightning_app.senders import RunWandbLogger
 from tests.lightning_app.conftest import Command
 
 
@@ -68,27 +75,6 @@ def test_a_row_that_was_not_written_is_not_tried_again(
     assert rows(tmp_path) == [{"loss": "0.5", "step": "0"}]
 
 
-@pytest.mark.parametrize(
-    ("config", "redacted"),
-    [
-        ({"root": "data"}, {"root": REDACTED}),
-        ({"root": None}, {"root": None}),
-        ({"data": {"init_args": {"x": "/home/ann"}}}, {"data": {"init_args": {"x": REDACTED}}}),
-        ({"files": ["a/b.png", "~"]}, {"files": [REDACTED, REDACTED]}),
-        ({"exclude_file": "bad.txt"}, {"exclude_file": REDACTED}),
-        ({"init_from": "run"}, {"init_from": REDACTED}),
-        ({"p": Path("x")}, {"p": REDACTED}),
-        ({"monitor": "val/jaccard"}, {"monitor": "val/jaccard"}),
-        ({"class_path": "meddiff.hybrid.X"}, {"class_path": "meddiff.hybrid.X"}),
-        ({"lr": 0.1, "on": True}, {"lr": 0.1, "on": True}),
-    ],
-)
-def test_paths_are_redacted_and_nothing_else(
-    config: dict[str, Any], redacted: dict[str, Any]
-) -> None:
-    assert redact(config) == redacted
-
-
 def test_tensorboard_gets_the_config_without_paths(toy: Command, tmp_path: Path) -> None:
     secret = tmp_path / "patient-doe"
     given = ["--tensorboard.enabled", "true", "--data.init_args.root", str(secret)]
@@ -122,3 +108,31 @@ def test_wandb_gets_the_config_without_paths_and_one_id(
         assert b"last.every_n_steps" in content or b"every_n_steps" in content
         assert b"patient-doe" not in content
         assert str(tmp_path).encode() not in content
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_one_switch_keeps_pictures_from_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: bool
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(WandbLogger, "log_image", lambda self, key, images, **_: sent.append(key))
+    logger = RunWandbLogger(pictures, save_dir=tmp_path, offline=True)
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[logger], default_root_dir=str(tmp_path))
+    publish(cast(Trainer, trainer), "samples", torch.zeros(3, 4, 4, dtype=torch.uint8), step=2)
+    assert sent == (["samples"] if pictures else [])
+    assert (tmp_path / "samples" / "step-00000002.png").is_file()
+
+
+def test_paths_of_a_users_own_checkpoints_move_with_the_run(toy: Command, tmp_path: Path) -> None:
+    own = '[{"class_path": "ModelCheckpoint", "init_args": {"monitor": "val/loss"}}]'
+    given = ["--trainer.callbacks", own]
+    assert toy("fit", "--trainer.max_steps", "4", *given) == 0
+    (run,) = (tmp_path / "runs" / "ToyModule").iterdir()
+    moved = run.rename(run.with_name("20260101-120000"))
+    raw = torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)
+    (key,) = [key for key in raw["callbacks"] if key.startswith("ModelCheckpoint")]
+    assert raw["callbacks"][key]["dirpath"].startswith("<run>/")
+    with warnings.catch_warnings():
+        # Else Lightning forgets which one was the best.
+        warnings.filterwarnings("error", message="The dirpath has changed")
+        assert toy("fit", "--trainer.max_steps", "8", "--resume", str(moved), *given) == 0

@@ -14,6 +14,7 @@ import yaml
 
 from lightning_app.cli import main
 from lightning_app.errors import UsageError
+from lightning_app.preparation import Preparation
 from lightning_app.training import MedDiffCLI
 from tests.lightning_app.conftest import Command
 from tests.lightning_app.toys import ARGS
@@ -187,7 +188,9 @@ def parse() -> Parse:
     """Parses a fit with one parser for all."""
     cli = ParserOnly.__new__(ParserOnly)
     with pytest.raises(_Parsed):
-        cli.__init__(["fit", *ARGS], ExitStack())  # type: ignore[misc]
+        cli.__init__(  # type: ignore[misc]
+            ["fit", *ARGS], ExitStack(), Preparation("fit"), in_process=True
+        )
     return cli.again
 
 
@@ -243,8 +246,8 @@ def test_refused_by_the_command_before_anything_is_made(
         (["phantom", "isic", "--root", "made", "--seed", "-1"], "--seed: -1 given, expected"),
         (["table", "hybrid", "--scale", "cpu_demo", "--seeds", "0"], "--seeds"),
         (["table", "hybrid", "--scale", "cpu_demo", "--jobs", "-1"], "--jobs"),
-        (["check", "isic", "--root", ".", "--set", "batch_size=0"], "batch_size: 0 given"),
-        (["check", "isic", "--root", ".", "--set", "val_fraction=.nan"], "val_fraction: nan given"),
+        (["check", "isic", "--root", ".", "--set", "batch_size=0"], "batch_size: expected"),
+        (["check", "isic", "--root", ".", "--set", "val_fraction=.nan"], "val_fraction: expected"),
     ],
 )
 def test_refused_by_the_tools(

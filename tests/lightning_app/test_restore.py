@@ -1,7 +1,9 @@
+import copy
 import inspect
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,3 +111,53 @@ def test_ckpt_path_and_resume_exclude_each_other(
     assert toy("fit", "--trainer.max_steps", "1") == 0
     assert toy("fit", "--ckpt_path", str(toy_runs()[0]), "--resume", "auto") == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+def _edited(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy of a checkpoint with another value somewhere; None takes it out."""
+    edited = copy.deepcopy(content)
+    place = edited
+    for key in path[:-1]:
+        place = place[key]
+    if value is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return edited
+
+
+_PROGRESS = "epoch_loop.automatic_optimization.optim_progress"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("state_dict",), None, "it lacks state_dict"),
+        (("optimizer_states",), None, "it lacks optimizer_states"),
+        (("global_step",), "x", "its global_step is a str"),
+        (("loops", "fit_loop", "epoch_progress"), None, "its loops lack fit_loop.epoch_progress"),
+        (("loops", "fit_loop", _PROGRESS, "optimizer", "step", "total", "ready"), "x", "ready"),
+        (("optimizer_states", 0, "param_groups"), [], "cannot be restored"),
+        (("lr_schedulers", 0), 7, "cannot be restored"),
+        (("callbacks", "BestCheckpoint"), 7, "cannot be restored"),
+    ],
+)
+def test_a_checkpoint_with_an_odd_part_is_a_short_error(
+    toy: Command,
+    toy_runs: Runs,
+    tmp_path: Path,
+    capsys: Captured,
+    path: tuple[Any, ...],
+    value: Any,
+    words: str,
+) -> None:
+    schedule = ("--model.init_args.schedule", "true")
+    assert toy("fit", *schedule, "--trainer.max_steps", "1") == 0
+    content = torch.load(toy_runs()[0] / "checkpoints" / "last.ckpt")
+    file = tmp_path / "odd.ckpt"
+    torch.save(_edited(content, path, value), file)
+    assert toy("fit", *schedule, "--trainer.max_steps", "2", "--ckpt_path", str(file)) == 2
+    error = capsys.readouterr().err.split("error: ")[1]
+    assert "odd.ckpt: " in error
+    assert words in error
+    assert len(error.splitlines()) <= 3

@@ -126,9 +126,15 @@ def test_a_silent_lock_elsewhere_is_stale(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"pid": 1}'])
-def test_a_lock_that_is_cut_short_holds_nothing(content: str, tmp_path: Path) -> None:
+def test_a_lock_that_is_cut_short_holds_as_long_as_it_may_beat(
+    content: str, tmp_path: Path
+) -> None:
     run = write(tmp_path / "m" / "1", FIT | {"state": "running"})
     (run / "run.lock").write_text(content)
+    summary = summary_of(run)
+    assert summary.state == "running"
+    assert "run.lock is damaged" in str(summary.note)
+    os.utime(run / "run.lock", (0, 0))
     assert summary_of(run).state == "stale"
 
 
@@ -266,3 +272,29 @@ def test_it_imports_nothing_heavy_and_bears_a_closed_pipe(tmp_path: Path) -> Non
     command = [sys.executable, "-c", code, "runs", str(tmp_path)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100000, b"7", bytes(range(256)), None])
+@pytest.mark.parametrize("file", ["run.json", "metrics.csv", "run.lock", "config.yaml"])
+def test_a_damaged_run_is_listed_beside_others(
+    tmp_path: Path, file: str, content: bytes | None, capsys: Captured
+) -> None:
+    write(tmp_path / "m" / "1", FIT, METRICS)
+    damaged = write(tmp_path / "m" / "2", FIT, METRICS)
+    (damaged / "config.yaml").write_text("model: {}\n")
+    (damaged / file).unlink(missing_ok=True)
+    if content is None:
+        (damaged / file).mkdir()
+    else:
+        (damaged / file).write_bytes(content)
+    assert main(["runs", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "m/1  fit   finished  step 20 of 20  val/dice 0.75 at step 15" in told
+    assert "m/2" in told
+    assert ("broken" in told) == (file == "run.json")
+
+
+def test_rows_without_a_step_in_numbers_are_no_step(tmp_path: Path) -> None:
+    rows = "step,val/dice\nnan,0.9\ninf,0.8\n1e999,0.7\n4,0.5\n"
+    record = {key: value for key, value in FIT.items() if key != "last_step"}
+    assert summary_of(write(tmp_path / "a", record, rows)).step == 5

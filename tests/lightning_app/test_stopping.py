@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
 def test_the_processes_that_lightning_launched_leave_too(tmp_path: Path, number: str) -> None:
     callback = {"class_path": f"{HERE}.FirstIsStopped", "init_args": {"number": number}}
-    more = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
-    more += ("--trainer.callbacks", json.dumps([callback]))
+    more = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    more += ["--trainer.callbacks", json.dumps([callback])]
     # It waits for the end of the output, which all processes share; they would sleep longer.
     done = subprocess.run(
         [sys.executable, "-m", "lightning_app", "test", *ARGS, *more],

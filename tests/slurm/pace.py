@@ -13,7 +13,7 @@ class Paced(Callback):
         seconds: How long.
     """
 
-    def __init__(self, seconds: float = 0.6) -> None:
+    def __init__(self, seconds: float = 1.0) -> None:
         self._seconds = seconds
 
     def on_train_batch_start(self, *args: Any) -> None:

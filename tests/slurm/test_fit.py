@@ -20,7 +20,7 @@ from tests.slurm.jobs import Job, set_time_limit, take_the_node
 pytestmark = pytest.mark.slurm
 
 REPOSITORY = Path(__file__).parents[2]
-STEPS = 60
+STEPS = 40
 
 
 def run_of(job: Job) -> Path:
@@ -61,7 +61,7 @@ class Submit:
             *("--trainer.val_check_interval", "10", "--trainer.log_every_n_steps", "1"),
             *("--last.every_n_steps", "1000", "--samples.num", "0", "--ema.decay", "0.99"),
             *("--model.init_args.dropout", "0.1", "--preemption.every_n_steps", "3"),
-            *("--data.init_args.batch_size", "4", "--data.init_args.num_workers", "1"),
+            *("--data.init_args.batch_size", "2", "--data.init_args.num_workers", "1"),
             *("--trainer.callbacks", paced, *(several if tasks > 1 else ())),
         )[1]
         return Job(self.cluster, printed.strip(), folder)

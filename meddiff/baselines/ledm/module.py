@@ -16,6 +16,7 @@ from meddiff.baselines.ledm.features import DecoderFeatures, fingerprint
 from meddiff.baselines.ledm.pixels import LabelledPixels
 from meddiff.baselines.ledm.presets import LEDM_PRESETS
 from meddiff.core.checkpoint import LIVE, CheckpointError
+from meddiff.core.portable import RUN, from_run, run_of_trainer, start_in_config
 from meddiff.core.precision import full_precision
 from meddiff.core.protocols import ProvidesLabelled
 from meddiff.core.randomness import mix
@@ -34,6 +35,10 @@ from meddiff.networks.adm_start import load_backbone, read_start
 
 _LAST_EPOCH_WITHOUT_STOP = 3
 _CACHE = "ledm-features-"
+_GIVE = (
+    "Give its pretraining run as model.init_args.init_from (in Python: "
+    "meddiff.load(RUN, init_from=...))"
+)
 
 
 class LEDMModule(StartsFrom, Segmenter, ADMModule):
@@ -48,8 +53,8 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
 
     Args:
         init_from: Run directory (its last checkpoint) or checkpoint of the frozen network. None: a
-            random one. Test and predict need it too: the checkpoint holds the classifier and a hash
-            of the frozen weights, not the weights.
+            random one. Test and predict need it too: the checkpoint holds the classifier, a hash of
+            the frozen weights and where they were as seen from its run, not the weights.
         blocks: Decoder blocks of the paper's network of 18; of another depth n block b is
             round(b (n - 1) / 17).
         noise_timesteps: Time indices at which noisy images are looked at.
@@ -102,6 +107,7 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         # The frozen weights are left out of the checkpoint where they are had elsewhere.
         self.strict_loading = init_from is None
         self._frozen: str | None = None
+        self._told: list[Path] = []
         self._folder: TemporaryDirectory[str] | None = None
         self._best_loss = float("inf")
         self._without_gain = 0
@@ -138,8 +144,12 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         init_from = self.hparams["init_from"]
         if init_from is None or self._frozen is not None:
             return
+        given = Path(init_from).expanduser()
         start = read_start(
-            init_from, self.network, self.hparams["in_channels"], self.hparams["init_weights"]
+            next((path for path in [given, *self._told] if path.exists()), given),
+            self.network,
+            self.hparams["in_channels"],
+            self.hparams["init_weights"],
         )
         load_backbone(self.unet, start)
         self._frozen = fingerprint(self.unet)
@@ -250,9 +260,17 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         }
         if self.hparams["init_from"] is None:
             return
+        if self._trainer is not None:
+            checkpoint["ledm"] |= self._places(run_of_trainer(self._trainer))
         for key in {"state_dict", LIVE} & checkpoint.keys():
             kept = {k: v for k, v in checkpoint[key].items() if not k.startswith("unet.")}
             checkpoint[key] = kept
+
+    def _places(self, run: Path) -> dict[str, str | None]:
+        """Where the frozen weights are, as seen from the run; its config knows, if nothing else."""
+        places = [Path(self.hparams["init_from"]).expanduser(), *self._told]
+        there = next((path for path in places if path.exists()), None)
+        return {"run": RUN, "start": None if there is None else from_run(there, run)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Loads the frozen weights that a checkpoint belongs to.
@@ -263,11 +281,18 @@ class LEDMModule(StartsFrom, Segmenter, ADMModule):
         super().on_load_checkpoint(checkpoint)
         remembered = checkpoint["ledm"]
         self._best_loss, self._without_gain = remembered["best_loss"], remembered["without_gain"]
-        self.load_start()
+        if "run" in remembered:
+            start, run = remembered["start"], Path(remembered["run"])
+            self._told = [Path(start)] if start is not None else []
+            self._told += start_in_config(run, "init_from")
+        try:
+            self.load_start()
+        except CheckpointError as error:
+            raise CheckpointError(f"the frozen network of LEDMModule: {error}\n{_GIVE}") from error
         if remembered["frozen"] != self._frozen:
             raise CheckpointError(
                 f"{self.hparams['init_from']}: holds other weights than those that this classifier "
-                "was trained on; give its pretraining run as model.init_args.init_from"
+                f"was trained on\n{_GIVE}"
             )
         names = [f"classifier.{name}" for name in self.classifier.state_dict()]
         missing = [name for name in names if name not in checkpoint["state_dict"]]

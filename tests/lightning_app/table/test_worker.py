@@ -16,7 +16,7 @@ from lightning_app.process import Launch
 from lightning_app.table.records import Records
 from lightning_app.table.worker import Worker
 from tests.lightning_app.table.toys import Command, option, plan_of
-from tests.lightning_app.test_run_directory import write_lock
+from tests.lightning_app.test_lock import write_lock
 
 Captured = pytest.CaptureFixture[str]
 
