@@ -3,6 +3,7 @@
 from callbacks.checkpoints import BestCheckpoint, LastCheckpoint, best_of
 from callbacks.early_stopping import EarlyStopping
 from callbacks.ema import EMACallback, ema_weights
+from callbacks.figures import NewestFigures
 from callbacks.files import AtomicCheckpointIO
 from callbacks.final_validation import FinalValidation
 from callbacks.guard import NonFiniteGuard, NonFiniteLossError
@@ -24,6 +25,7 @@ __all__ = [
     "EarlyStopping",
     "FinalValidation",
     "LastCheckpoint",
+    "NewestFigures",
     "NonFiniteGuard",
     "NonFiniteLossError",
     "Performance",

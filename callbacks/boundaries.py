@@ -46,6 +46,9 @@ def _after_batch(trainer: Trainer, advance_end: Any) -> Any:
             # A resumed run stands behind this validation, and behind all that follows it.
             loop._skip_next_val = False
             return
+        # A batch was trained on: Lightning would still take the end of its epoch for one made
+        # before, where a `ReduceLROnPlateau` is not to follow a figure again.
+        trainer.fit_loop._restarting = False
         stopping = trainer.should_stop
         if stopping and final_follows(trainer) and not is_due(trainer):
             trainer.should_stop = False  # Lightning would validate, which is left to the end

@@ -19,9 +19,10 @@ class FinalValidation(Checkpoint):
     So every run that reaches its end, by steps, by epochs, by a callback or by its module's own
     rule, ends with figures of the weights that it ends with. It is a validation like any other, but
     it decides nothing that goes on: early stopping does not count it, `last.ckpt` is saved before
-    it, and a run that is extended goes on with the `best` from before it. A run that was asked to
-    stop by a signal leaves before it, and begins with it when it is resumed, though no batch is
-    left to train on. One that `trainer.max_time` ended makes none, nor does one without a
+    it, and a run that is extended goes on with the `best` from before it. A run at its limit that
+    was asked to stop by a signal leaves before it, and begins with it when it is resumed, though no
+    batch is left to train on. Where something else ended the training, a callback of the user's
+    say, it is made first: nobody would end the resumed run at the same batch. One that `trainer.max_time` ended makes none, nor does one without a
     validation set.
 
     It is a `Checkpoint` because Lightning runs these after all other callbacks; list it after
@@ -75,7 +76,7 @@ class FinalValidation(Checkpoint):
         if fresh or not trainer.enable_validation or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, Preemption):
+            if isinstance(callback, Preemption) and not trainer.should_stop:
                 callback.leave_if_asked(trainer)
         # Times of processes differ, and all of them must validate or none.
         if not trainer.strategy.reduce_boolean_decision(_is_out_of_time(trainer), all=False):

@@ -1,13 +1,25 @@
-"""Options of a launch, which are no part of a run's config."""
+"""Options that are of no class: those of every run, and those of a launch."""
 
 from lightning.pytorch.cli import LightningArgumentParser
+
+from meddiff.core.ranges import Seed
 
 RESUME = ("fit", "predict")
 ALLOW_SEEN = ("validate", "test")
 
 
+def add_run_options(parser: LightningArgumentParser) -> None:
+    """Adds those that every run has, and its config."""
+    parser.add_argument(
+        "--seed_everything", type=Seed, default=0, help="Seed of all randomness of the run."
+    )
+    parser.add_argument(
+        "--run_root", type=str, default="runs", help="Folder of the run directories."
+    )
+
+
 def add_launch_options(parser: LightningArgumentParser, subcommand: str) -> None:
-    """Adds those that a subcommand has."""
+    """Adds those of a launch that a subcommand has; they are no part of the run's config."""
     if subcommand in RESUME:
         parser.add_argument(
             "--resume",

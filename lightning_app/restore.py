@@ -13,10 +13,38 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_app.config_files import LINKED
 from lightning_app.errors import describe
-from meddiff.core.checkpoint import CheckpointError
+from lightning_app.parser import class_named
+from meddiff.core.checkpoint import (
+    CheckpointError,
+    check_identity,
+    check_training,
+    check_weights,
+    read_checkpoint,
+)
 from meddiff.core.portable import is_name
 
 RATE_NAMES = ("learning_rate", "lr")
+
+
+def read_for(subcommand: str, class_path: str, path: Path) -> dict[str, Any]:
+    """Reads a checkpoint that the module at hand could have written, with all that is needed.
+
+    Args:
+        subcommand: A fit needs more than the weights.
+        class_path: The class of the model.
+        path: The file.
+
+    Raises:
+        CheckpointError: If another module wrote it, or a part is missing or of another kind.
+    """
+    checkpoint = read_checkpoint(path)
+    kind = class_named(class_path, LightningModule)
+    if kind is not None and class_path.split(".")[0] == "meddiff":
+        check_identity(checkpoint, kind, path)
+    check_weights(checkpoint, path)
+    if subcommand == "fit":
+        check_training(checkpoint, path)
+    return checkpoint
 
 
 def remembered_config(

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ProgressBar
 
-from callbacks import FinalValidation, RunProgressBar, TrainingRows
+from callbacks import FinalValidation, NewestFigures, RunProgressBar, TrainingRows
 from lightning_app.trainer_settings import as_list
 
 # Their order is the order in which they are called: metrics are logged before `best` looks at
@@ -32,7 +32,7 @@ STANDING = {
 
 def without_arguments() -> list[Callback]:
     """Those that have no key; they come after the others."""
-    return [TrainingRows(), FinalValidation()]
+    return [NewestFigures(), TrainingRows(), FinalValidation()]
 
 
 def sections_of_classes(config: Mapping[str, Any]) -> dict[str, str]:

@@ -30,14 +30,13 @@ from lightning_app.errors import UsageError
 from lightning_app.home import expand_config
 from lightning_app.import_path import append_working_directory
 from lightning_app.kept_rows import KeptRows
-from lightning_app.launch_options import add_launch_options
+from lightning_app.launch_options import add_launch_options, add_run_options
 from lightning_app.loggers import TensorBoardSettings, WandbSettings, make_loggers
 from lightning_app.named_runs import check_of_run, checkpoint_of, with_run_config
 from lightning_app.parser import (
     BASES,
     MedDiffParser,
     arguments_of,
-    class_named,
     in_few_words,
     known_keys,
 )
@@ -51,6 +50,7 @@ from lightning_app.restore import (
     WholeCounters,
     check_network,
     lowest_config,
+    read_for,
     remembered_config,
     restoring,
 )
@@ -63,8 +63,6 @@ from lightning_app.stopping import Stopping
 from lightning_app.total_batch import KeepTotalBatch, TotalBatch
 from lightning_app.trainer_errors import require_one_process, told_of_trainer
 from lightning_app.trainer_settings import as_list, check_trainer, fitted_settings
-from meddiff.core.checkpoint import check_identity, check_training, check_weights, read_checkpoint
-from meddiff.core.ranges import Seed
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -131,12 +129,7 @@ class MedDiffCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what is not of a class."""
-        parser.add_argument(
-            "--seed_everything", type=Seed, default=0, help="Seed of all randomness of the run."
-        )
-        parser.add_argument(
-            "--run_root", type=str, default="runs", help="Folder of the run directories."
-        )
+        add_run_options(parser)
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
@@ -209,17 +202,10 @@ class MedDiffCLI(LightningCLI):
         self._parse([args[0], "--config", yaml.safe_dump(lowest), *args[1:]])
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """Reads a checkpoint that the module at hand could have written."""
-        checkpoint = read_checkpoint(path)
-        name = self.config[self.subcommand].model.class_path
-        kind = class_named(name, LightningModule)
-        if kind is not None and name.split(".")[0] == "meddiff":
-            check_identity(checkpoint, kind, path)
-        check_weights(checkpoint, path)
-        if self.subcommand == "fit":
-            check_training(checkpoint, path)
-        self._checkpoint_path, self._checkpoint = path, checkpoint
-        return checkpoint
+        class_path = self.config[self.subcommand].model.class_path
+        self._checkpoint = read_for(str(self.subcommand), class_path, path)
+        self._checkpoint_path = path
+        return self._checkpoint
 
     def before_instantiate_classes(self) -> None:
         """Chooses the run to continue, if any, before anything is made.
@@ -343,9 +329,8 @@ class MedDiffCLI(LightningCLI):
 
     def _dump(self) -> str:
         """The config; where keys are null what is used stands behind them, as a comment."""
-        config = self.config[self.subcommand]
-        text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_unset=False)
-        return text
+        parser = self._subcommand_parsers[str(self.subcommand)]
+        return str(parser.dump(self.config[self.subcommand], skip_unset=False))
 
     def _resolved(self) -> dict[str, Any]:
         return dict(yaml.safe_load(self._dump()))

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback
 import callbacks
 
 # They take no arguments of a config.
-WITHOUT_KEY = {"FinalValidation", "RunProgressBar", "TrainingRows"}
+WITHOUT_KEY = {"FinalValidation", "NewestFigures", "RunProgressBar", "TrainingRows"}
 STANDING = sorted(
     name
     for name in set(callbacks.__all__) - WITHOUT_KEY

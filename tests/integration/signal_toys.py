@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import ExponentialLR
+from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from data_modules.kinds.sampler import ResumableDataLoader, ResumableSampler, UnpaddedSampler
@@ -63,7 +63,7 @@ class SignalModule(LightningModule):
 
     Args:
         optimizers: 2 for a module that takes its steps itself, two a batch.
-        schedule: When the rate falls.
+        schedule: When the rate falls; `plateau` is after each epoch whose figure gained nothing.
         gain: Factor of the validation figure: with -1 it is never better than the first one.
     """
 
@@ -71,7 +71,7 @@ class SignalModule(LightningModule):
         self,
         seed: int = 0,
         optimizers: int = 1,
-        schedule: Literal["step", "epoch"] | None = None,
+        schedule: Literal["step", "epoch", "plateau"] | None = None,
         gain: float = 1.0,
     ) -> None:
         super().__init__()
@@ -113,6 +113,12 @@ class SignalModule(LightningModule):
         optimizer = torch.optim.Adam(self.parameters(), lr=0.02)
         if self.hparams["schedule"] is None:
             return optimizer
+        if self.hparams["schedule"] == "plateau":
+            plateau = ReduceLROnPlateau(optimizer, factor=0.9, patience=0)
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"},
+            }
         scheduler = ExponentialLR(optimizer, 0.9)
         interval = self.hparams["schedule"]
         return {
@@ -159,6 +165,21 @@ class Sends(Callback):
             self.plan.remove(due)
             for _ in range(due.times):
                 os.kill(os.getpid(), due.number)
+
+
+class Stops(Callback):
+    """Ends the training at a batch, and keeps no state of it, as callbacks of users do.
+
+    Args:
+        batch: Counted from the start of the run.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.total.ready == self._batch:
+            trainer.should_stop = True
 
 
 def _add_hooks() -> None:

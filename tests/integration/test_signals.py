@@ -58,6 +58,12 @@ FITS = {
         "--trainer.max_steps 26 --model.init_args.optimizers 2 --last.every_n_steps 3 "
         f"{BY_BATCHES} 2 --trainer.log_every_n_steps 1"
     ),
+    # Epochs 2 and 3 end behind batches that no validation follows.
+    "falls on a plateau": (
+        f"--trainer.max_steps 15 --data.init_args.batches 5 {BY_BATCHES} 4 "
+        "--model.init_args.schedule plateau --model.init_args.gain -1 "
+        "--trainer.log_every_n_steps 1"
+    ),
     "not validated": "--trainer.max_steps 12 --trainer.limit_val_batches 0",
     "not averaged": f"{EVERY_SECOND} --ema.decay null",
 }
@@ -172,6 +178,11 @@ CHAINS = {
         [Sent("on_train_batch_end", 4), Sent("on_train_epoch_end", 8), Sent("on_train_end", 12)],
         [143, 143, 0],
     ),
+    "before the rate falls": (
+        FITS["falls on a plateau"],
+        [Sent("on_train_batch_end", 3), Sent("on_train_batch_end", 8)],
+        [143, 143, 0],
+    ),
 }
 
 
@@ -189,6 +200,14 @@ def test_a_signal_in_the_last_batch_lets_the_run_end(whole: Whole, tmp_path: Pat
     run, codes = broken(tmp_path, STOPS_EARLY, [Sent("on_train_batch_end", 12)])
     assert codes == [0]
     assert_equal_runs(run, whole(STOPS_EARLY))
+
+
+def test_a_signal_where_a_callback_stops_lets_the_run_end(whole: Whole, tmp_path: Path) -> None:
+    given = f"{EVERY_SECOND} --trainer.callbacks+={HERE}.Stops --trainer.callbacks.batch 9"
+    run, codes = broken(tmp_path, given, [Sent("on_train_batch_end", 9)])
+    assert codes == [0]
+    assert contents(run)["record"]["last_step"] == 9
+    assert_equal_runs(run, whole(given))
 
 
 @pytest.mark.parametrize("name", ["ends between validations", "stops early"])
