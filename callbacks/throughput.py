@@ -7,24 +7,26 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.clock import TrainingClock
+from callbacks.steps import Every
 from meddiff.core.ranges import PositiveInt, check_ranges
 
 
 class Throughput(Callback):
-    """Logs speed, time lost to waiting for data, and memory, every N batches.
+    """Logs speed, time lost to waiting for data, and memory, every N optimiser steps.
 
     - `perf/images_per_s`: training images of all processes a second. Validation and the saving of
-      checkpoints do not count, nor does the first batch of a run.
+      checkpoints do not count, nor does the first batch of a launch; a row of which that is the
+      only batch has neither this nor the next figure.
     - `perf/data_wait`: share of that time, 0 to 1, from the end of a batch to the start of the
       next.
     - `perf/memory_mb`: on a GPU the peak that tensors took, on a CPU the memory of the process,
       in MiB.
 
-    Nothing waits for the device; the averages over N batches are right because a GPU runs only a
-    few steps behind.
+    Nothing waits for the device; the averages over N steps are right because a GPU runs only a
+    few steps behind. A resumed run has its rows at the steps of one that was never stopped.
 
     Args:
-        every_n_steps: Batches between two rows.
+        every_n_steps: Optimiser steps between two rows.
 
     Raises:
         ValueError: If it is not at least 1.
@@ -33,12 +35,13 @@ class Throughput(Callback):
     def __init__(self, every_n_steps: PositiveInt = 50) -> None:
         super().__init__()
         check_ranges(Throughput, locals())
-        self.every_n_steps = every_n_steps
+        self._every = Every(every_n_steps)
         self._clock = TrainingClock()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins anew."""
         self._clock.begin()
+        self._every.start(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leaves the validation out of the wait for data."""
@@ -64,16 +67,15 @@ class Throughput(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Counts the batch and, every N, logs."""
+        """Counts the batch and, every N steps, logs."""
         clock = self._clock
         clock.batch_ended(batch)
-        if clock.batches < self.every_n_steps:
+        if not self._every.crossed(trainer):
             return
-        figures = {
-            "perf/images_per_s": clock.images * trainer.world_size / clock.seconds,
-            "perf/data_wait": clock.waited / clock.seconds,
-            "perf/memory_mb": _memory(pl_module.device) / 2**20,
-        }
+        figures = {"perf/memory_mb": _memory(pl_module.device) / 2**20}
+        if clock.seconds:
+            figures["perf/images_per_s"] = clock.images * trainer.world_size / clock.seconds
+            figures["perf/data_wait"] = clock.waited / clock.seconds
         clock.restart()
         for logger in trainer.loggers:
             # Lightning numbers the row of the first step 0.

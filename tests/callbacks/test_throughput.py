@@ -55,7 +55,7 @@ def rows(root: Path) -> list[dict[str, float]]:
     return [
         {key: float(value) for key, value in row.items() if value}
         for row in found
-        if row["perf/images_per_s"]
+        if row["perf/memory_mb"]
     ]
 
 
@@ -73,8 +73,8 @@ def test_figures_are_those_of_the_clock(tmp_path: Path, monkeypatch: pytest.Monk
     )
     trainer.fit(module, DataLoader(data, 2), loader(4))
     found = rows(tmp_path)
-    # The first of 12 batches does not count, the last one fills no window.
-    assert [row["step"] for row in found] == [5, 10]
+    # Lightning numbers the first of the 12 steps 0.
+    assert [row["step"] for row in found] == [4, 9]
     for row in found:
         # Lightning fetches a batch ahead, so waits that a validation or a save swallowed are left
         # out: between 0.3 and 0.4 seconds for 2 images.
@@ -91,9 +91,26 @@ def test_without_validation_the_wait_is_exact(
     module.clock = data.clock = clock
     trainer = trainer_in(tmp_path, Throughput(5), logger=CSVLogger(tmp_path))
     trainer.fit(module, DataLoader(data, 2))
-    for row in rows(tmp_path):
+    found = rows(tmp_path)
+    assert found
+    for row in found:
         assert row["perf/images_per_s"] == pytest.approx(2 / 0.4)
         assert row["perf/data_wait"] == pytest.approx(0.25)
+
+
+def test_a_row_of_the_first_batch_alone_has_no_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    module, data = SlowModule(), SlowData(6)
+    module.clock = data.clock = clock
+    trainer = trainer_in(tmp_path, Throughput(1), logger=CSVLogger(tmp_path), max_steps=3)
+    trainer.fit(module, DataLoader(data, 2))
+    first, *others = rows(tmp_path)
+    assert first["step"] == 0
+    assert "perf/images_per_s" not in first
+    assert len(others) == 2
+    assert all(row["perf/images_per_s"] == pytest.approx(2 / 0.4) for row in others)
 
 
 def test_interval_out_of_range() -> None:
