@@ -22,8 +22,8 @@ class FinalValidation(Checkpoint):
     it, and a run that is extended goes on with the `best` from before it. A run at its limit that
     was asked to stop by a signal leaves before it, and begins with it when it is resumed, though no
     batch is left to train on. Where something else ended the training, a callback of the user's
-    say, it is made first: nobody would end the resumed run at the same batch. One that `trainer.max_time` ended makes none, nor does one without a
-    validation set.
+    say, it is made first: nobody would end the resumed run at the same batch. One that
+    `trainer.max_time` ended makes none, nor does one without a validation set.
 
     It is a `Checkpoint` because Lightning runs these after all other callbacks; list it after
     `LastCheckpoint`.
