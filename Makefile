@@ -53,7 +53,7 @@ test: install ## Run the tests, but the slow ones
 test-slow: install ## Run the slow tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slow
 
-test-slurm: install ## Time limits, preemption, requeues and scancel on a real SLURM (as root; about 25 minutes)
+test-slurm: install ## Time limits, preemption, requeues and scancel on a real SLURM (as root; half an hour)
 	@command -v munged slurmctld slurmd >/dev/null || { echo "needs SLURM and munge: apt-get install slurm-wlm munge"; exit 1; }
 	$(PY) -m pytest -m slurm tests/slurm
 

@@ -6,7 +6,6 @@ through.
 
 import csv
 import io
-import os
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -208,20 +207,6 @@ def run_title(run_dir: Path, module_class: str) -> str:
 
 
 def _wandb_logger(run_dir: Path, given: WandbSettings, title: str, wandb_id: str | None) -> Logger:
-    # Read when its client starts: reports of the client's own errors hold paths and hosts.
-    os.environ["WANDB_ERROR_REPORTING"] = "false"
-    import wandb
-
-    # Neither the command line, nor the printed text, nor the code's place leaves the machine.
-    private = wandb.Settings(
-        console="off",
-        disable_code=True,
-        disable_git=True,
-        host="host",
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-    )
     return RunWandbLogger(
         pictures=given.pictures,
         name=given.name or title,
@@ -234,7 +219,6 @@ def _wandb_logger(run_dir: Path, given: WandbSettings, title: str, wandb_id: str
         tags=given.tags,
         notes=given.notes,
         offline=given.offline,
-        settings=private,
     )
 
 

@@ -3,7 +3,7 @@
 import inspect
 import pydoc
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import yaml
@@ -158,12 +158,13 @@ def in_few_words(message: str, given: Given, keys: Iterable[str]) -> str:
         return f"{names}: not given\n{advice}"
     if keys_named := re.findall(r'Parser key "([\w.]+)":', message):
         reason = message.rpartition(f'Parser key "{keys_named[-1]}":')[2]
-        return f"{_full_key(keys_named[-1], given)}: {_reasons(reason)}"
+        return f"{_full_key(keys_named[-1], reason, given)}: {_reasons(reason)}"
     return message
 
 
 def _unknown_class(name: str, given: Given) -> str:
-    section = next((part for part in BASES if chosen_class(given, part) == name), "class_path")
+    unknown = (part for part, base in BASES.items() if name not in subclasses(base))
+    section = next((part for part in unknown if chosen_class(given, part) == name), "class_path")
     other = next((where for _, where, value in given.values() if value == name), None)
     if (
         section == "class_path"
@@ -201,8 +202,28 @@ def _unknown_key(key: str, given: Given, keys: Iterable[str]) -> str:
     return f"{full} (in {where}): no such key{did_you_mean(full, candidates)}"
 
 
-def _full_key(key: str, given: Given) -> str:
-    return next((full for full, _ in given.given_keys() if full.endswith(f".{key}")), key)
+def _full_key(key: str, reason: str, given: Given) -> str:
+    """The key in full of which the parser names the end: where the value stands that it refused."""
+    refused = re.search(r"(?:Got|Given) value: (.*)", reason)
+    found = [
+        (full, value)
+        for own, _, whole in given.values()
+        for full, value in _with_items(own, whole)
+        if full.endswith(f".{key}")
+    ]
+    same = [full for full, value in found if refused and str(value) == refused[1].strip()]
+    return next(iter([*same, *(full for full, _ in found)]), key)
+
+
+def _with_items(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value, and what the lists and mappings in it hold, each with its key."""
+    yield key, value
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _with_items(f"{key}[{number}]", item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _with_items(f"{key}.{name}", item)
 
 
 def _reasons(text: str) -> str:

@@ -35,7 +35,8 @@ REDACTED = "<redacted>"
 CodeName = NewType("CodeName", str)
 """A name that code gives, such as that of an optimiser's setting."""
 
-_OPTIMIZERS = Mapping[CodeName, Mapping[CodeName, Any | list[Mapping[CodeName, Any]]]]
+_FIGURES = float | list[float]
+_OPTIMIZERS = Mapping[CodeName, Mapping[CodeName, _FIGURES | list[Mapping[CodeName, _FIGURES]]]]
 _CLASS_KEYS = {"class_path", "init_args", "dict_kwargs"}
 _NUMBERS = (int, float)  # bool is an int
 
@@ -192,7 +193,7 @@ def _word(value: str, hint: Any) -> str:
 
 def _takes_number(value: float, hint: Any, listed: bool) -> bool:
     kinds = list(members(hint))
-    if listed and any(is_kind_of(member, str) for member in kinds):
+    if listed and any(member in (Any, object) or is_kind_of(member, str) for member in kinds):
         return False
     return any(
         member in (Any, object)

@@ -3,20 +3,50 @@
 import traceback
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_app.config_files import LINKED
-from lightning_app.errors import describe
-from meddiff.core.checkpoint import CheckpointError
-from meddiff.core.portable import is_name
+from lightning_app.errors import UsageError, describe
+from lightning_app.parser import class_named
+from meddiff.core.checkpoint import (
+    CheckpointError,
+    check_identity,
+    check_training,
+    check_weights,
+    read_checkpoint,
+)
+from meddiff.core.portable import is_name, without_paths
 
 RATE_NAMES = ("learning_rate", "lr")
+
+
+def read_for(subcommand: str, class_path: str, path: Path) -> dict[str, Any]:
+    """Reads a checkpoint that the module at hand could have written, with all that is needed.
+
+    Args:
+        subcommand: A fit needs more than the weights.
+        class_path: The class of the model.
+        path: The file.
+
+    Raises:
+        CheckpointError: If another module wrote it, or a part is missing or of another kind.
+    """
+    checkpoint = read_checkpoint(path)
+    kind = class_named(class_path, LightningModule)
+    if kind is not None and class_path.split(".")[0] == "meddiff":
+        check_identity(checkpoint, kind, path)
+    check_weights(checkpoint, path)
+    if subcommand == "fit":
+        check_training(checkpoint, path)
+    return checkpoint
 
 
 def remembered_config(
@@ -38,6 +68,27 @@ def remembered_config(
         return {}
     arguments = {key: value for key, value in remembered.items() if key in accepted}
     return {"class_path": class_path, "init_args": arguments}
+
+
+def check_arguments(module: LightningModule) -> None:
+    """Stops a fit whose checkpoints would be refused when they are read.
+
+    Raises:
+        UsageError: If an argument is kept that is not of plain values and tensors; names it.
+    """
+    for name, value in module.hparams.items():
+        file = BytesIO()
+        try:
+            torch.save(without_paths({"hyper_parameters": {name: value}}, Path()), file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception as error:
+            # Whatever pickle met in an object of a user's own.
+            raise UsageError(
+                f"model.init_args.{name}: is of {type(value).__name__}, which a checkpoint cannot "
+                "hold: tensors and plain values alone are read from one\n"
+                f"Leave it out in the module: self.save_hyperparameters(ignore=[{name!r}])"
+            ) from error
 
 
 def lowest_config(remembered: dict[str, Any], data: Namespace) -> dict[str, Any]:

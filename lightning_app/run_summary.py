@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_app.behind import checkpoint_behind, run_of
 from lightning_app.errors import UsageError
 from lightning_app.holder import holder_of
 from lightning_app.record import read_record
 from lightning_app.run_directory import config_files_of
+from lightning_app.yaml_text import load, read_text
 
 STATES = ("running", "finished", "interrupted", "failed", "stale", "broken")
 """`stale`: it was killed, or its machine was; no live process holds it and it says of no end.
@@ -164,8 +163,9 @@ def _followed(directory: Path, record: dict[str, Any]) -> tuple[str, bool]:
 
 def _config_of(directory: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(config_files_of(directory)[-1].read_text())
-    except (IndexError, OSError, ValueError, yaml.YAMLError):
+        file = config_files_of(directory)[-1]
+        content = load(read_text(file, str(file)), str(file))
+    except (IndexError, UsageError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -1,6 +1,7 @@
 """Loggers that hand on what they get: to Weights & Biases, to TensorBoard, to a user's own."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,19 @@ class RunWandbLogger(_Ending, WandbLogger):
             super().log_image(key, images, *args, **kwargs)
 
 
+PRIVATE = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "host": "host",
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+}
+"""Settings of W&B's client: neither the command line, nor the printed text, nor the code's place
+leaves the machine."""
+
+
 @contextmanager
 def _host_unnamed() -> Iterator[None]:
     """Hides the host's name from TensorBoard, which makes it a part of its files' names."""
@@ -80,11 +94,25 @@ def _host_unnamed() -> Iterator[None]:
 
 
 def guarded(logger: Logger, redaction: Redaction) -> Logger:
-    """A logger that gets no settings but redacted ones, whoever sends them; changed in place."""
+    """A logger that gets no settings but redacted ones, whoever sends them; changed in place.
+
+    Where it is W&B's, its client tells no more of the machine than our own does.
+    """
     # On the object: Lightning and a module's own code call this method too.
+    if isinstance(logger, WandbLogger):
+        _keep_private(logger)
     send = partial(_send_redacted, logger.log_hyperparams, redaction)
     logger.log_hyperparams = send  # type: ignore[method-assign]
     return logger
+
+
+def _keep_private(logger: WandbLogger) -> None:
+    """Has W&B's client, which is not started yet, keep to itself what it would add of its own."""
+    # Read when its client starts: reports of the client's own errors hold paths and hosts.
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
+    given = logger._wandb_init.get("settings") or {}
+    if isinstance(given, Mapping):  # a setting that a user gave is meant
+        logger._wandb_init["settings"] = {**PRIVATE, **given}
 
 
 def _send_redacted(

@@ -197,7 +197,8 @@ class Session:
 
     def _remove_where_empty(self, error: BaseException | None) -> None:
         """A mistake that was found before anything was done leaves no trace, nor does a signal."""
-        idle = error is not None and (not self._record or describe(error) is not None)
+        mistaken = error is not None and describe(error) is not None and not self._last_step()
+        idle = mistaken or (error is not None and not self._record)
         made = self._lock is not None and not self.resumed and self.directory.is_dir()
         if idle and made and self._is_empty():
             shutil.rmtree(self.directory)

@@ -17,8 +17,8 @@ from meddiff.core.checkpoint import (
     check_training,
     check_weights,
     read_checkpoint,
-    whole_sibling,
 )
+from meddiff.core.torch_file import whole_sibling
 
 _KINDS: dict[str, type] = {
     "subcommand": str,

@@ -37,7 +37,6 @@ from lightning_app.parser import (
     BASES,
     MedDiffParser,
     arguments_of,
-    class_named,
     in_few_words,
     known_keys,
 )
@@ -49,8 +48,10 @@ from lightning_app.resolved import as_used
 from lightning_app.restore import (
     GivenLearningRate,
     WholeCounters,
+    check_arguments,
     check_network,
     lowest_config,
+    read_for,
     remembered_config,
     restoring,
 )
@@ -63,7 +64,6 @@ from lightning_app.stopping import Stopping
 from lightning_app.total_batch import KeepTotalBatch, TotalBatch
 from lightning_app.trainer_errors import require_one_process, told_of_trainer
 from lightning_app.trainer_settings import as_list, check_trainer, fitted_settings
-from meddiff.core.checkpoint import check_identity, check_training, check_weights, read_checkpoint
 
 
 def run(args: list[str], *, in_process: bool = False) -> int:
@@ -203,17 +203,10 @@ class MedDiffCLI(LightningCLI):
         self._parse([args[0], "--config", yaml.safe_dump(lowest), *args[1:]])
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """Reads a checkpoint that the module at hand could have written."""
-        checkpoint = read_checkpoint(path)
-        name = self.config[self.subcommand].model.class_path
-        kind = class_named(name, LightningModule)
-        if kind is not None and name.split(".")[0] == "meddiff":
-            check_identity(checkpoint, kind, path)
-        check_weights(checkpoint, path)
-        if self.subcommand == "fit":
-            check_training(checkpoint, path)
-        self._checkpoint_path, self._checkpoint = path, checkpoint
-        return checkpoint
+        class_path = self.config[self.subcommand].model.class_path
+        self._checkpoint = read_for(str(self.subcommand), class_path, path)
+        self._checkpoint_path = path
+        return self._checkpoint
 
     def before_instantiate_classes(self) -> None:
         """Chooses the run to continue, if any, before anything is made.
@@ -253,6 +246,8 @@ class MedDiffCLI(LightningCLI):
         self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
+        if self.subcommand == "fit":
+            check_arguments(self.model)
         if self._checkpoint is not None:
             check_network(self._checkpoint, self.model, str(self._checkpoint_path))
         config = self._resolved()
@@ -335,9 +330,8 @@ class MedDiffCLI(LightningCLI):
 
     def _dump(self) -> str:
         """The config; where keys are null what is used stands behind them, as a comment."""
-        config = self.config[self.subcommand]
-        text: str = self._subcommand_parsers[str(self.subcommand)].dump(config, skip_unset=False)
-        return text
+        parser = self._subcommand_parsers[str(self.subcommand)]
+        return str(parser.dump(self.config[self.subcommand], skip_unset=False))
 
     def _resolved(self) -> dict[str, Any]:
         return dict(yaml.safe_load(self._dump()))

@@ -166,13 +166,22 @@ def _check_keys(node: Any, name: str, prefix: str) -> None:
     lines: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
-        if key.tag not in (f"{_TAG}str", f"{_TAG}merge"):
+        if key.tag not in (f"{_TAG}str", f"{_TAG}merge", *_kinds_below(prefix)):
             _refuse_key(key, f"{name}:{line}", prefix)
         full = f"{prefix}{key.value}"
         if full in lines:
             raise UsageError(f"{name}:{line}: {full} is given twice, first in line {lines[full]}")
         lines[full] = line
         _check_keys(value, name, f"{full}.")
+
+
+def _kinds_below(prefix: str) -> tuple[str, ...]:
+    """Tags of keys that need be no words: numbers in the value of an argument of a class.
+
+    Lightning's `GradientAccumulationScheduler` takes `scheduling: {0: 8, 4: 4}`.
+    """
+    is_value = "init_args." in prefix and not prefix.endswith("init_args.")
+    return (f"{_TAG}int", f"{_TAG}float") if is_value else ()
 
 
 def _refuse_key(key: Any, where: str, prefix: str) -> None:

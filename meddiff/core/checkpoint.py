@@ -2,20 +2,17 @@
 
 import json
 import os
-import pickle
-import warnings
-import zipfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule
 
 from meddiff.core.parts import fault_in_training, fault_in_weights
 from meddiff.core.portable import is_name, with_paths
+from meddiff.core.torch_file import load_file, whole_sibling, why_unread
 
 PACKAGE = "meddiff"
 
@@ -25,9 +22,6 @@ IDENTITY = "meddiff"
 LIVE = "current_model_state"
 """Key of a checkpoint for the weights in training where `state_dict` holds their average, as
 Lightning's own weight averaging names it."""
-
-
-_LIGHTNING = "pytorch-lightning_version"
 
 
 class CheckpointError(ValueError):
@@ -109,65 +103,16 @@ def read_checkpoint(path: str | Path, *, mapped: bool = False) -> dict[str, Any]
     """
     path = Path(path)
     try:
-        checkpoint = _loaded(path, mapped)
+        checkpoint = load_file(path, mapped)
     except MemoryError:
         raise
     except Exception as error:  # whatever torch makes of other bytes
-        raise CheckpointError(f"{path}: {_why_unread(path, error)}{_or(path)}") from error
+        raise CheckpointError(f"{path}: {why_unread(path, error)}{_or(path)}") from error
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
         raise CheckpointError(f"{path}: holds a {kind}, not a checkpoint{_or(path)}")
     found: dict[str, Any] = with_paths(checkpoint, path)
     return found
-
-
-def _why_unread(path: Path, error: Exception) -> str:
-    text = str(error).strip()
-    if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
-        reason = _first_line_with(text, "Unsupported", "GLOBAL", "Weights only")
-        return (
-            f"refused, it is not a file of tensors and plain values ({reason}). "
-            "Loading it could run code; there is no unsafe fallback. "
-            "Use a checkpoint that meddiff wrote, or a state dict saved with torch.save"
-        )
-    reason = type(error).__name__ if not text else text.splitlines()[0]
-    if isinstance(error, pickle.UnpicklingError):
-        reason = "its bytes are those of no checkpoint"
-    return f"cannot be read, it is damaged or cut short ({reason})"
-
-
-def _is_pickle(path: Path) -> bool:
-    """Whether a file begins as a pickle does, or is an archive with one."""
-    with path.open("rb") as file:
-        return file.read(1) == b"\x80" or zipfile.is_zipfile(path)
-
-
-def _loaded(path: Path, mapped: bool) -> Any:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Detected pickle protocol")
-        is_zip = zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
-    # Lightning's files have sums, those of others need not; torch compares none.
-    if is_zip and isinstance(content, dict) and _LIGHTNING in content:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"the sum of {damaged} is another one")
-    return content
-
-
-def whole_sibling(path: Path) -> tuple[Path, int] | None:
-    """The other one of a run's two checkpoints, and its step, where training can go on from it."""
-    other = {"last.ckpt": "best.ckpt", "best.ckpt": "last.ckpt"}.get(path.name)
-    if other is None or not path.with_name(other).is_file():
-        return None
-    try:
-        content = _loaded(path.with_name(other), mapped=True)
-    except Exception:  # it is damaged too
-        return None
-    if not isinstance(content, dict) or fault_in_training(content) or fault_in_weights(content):
-        return None
-    return path.with_name(other), content["global_step"]
 
 
 def _or(path: Path) -> str:
@@ -298,8 +243,3 @@ def _advice_on_run(directory: Path) -> str | None:
         return None
     of = f" on {checkpoint}" if checkpoint else ""
     return f"it is a run of {kind}{of}; give the run directory of the fit"
-
-
-def _first_line_with(text: str, *words: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if any(word in line for word in words)), lines[0])

@@ -97,5 +97,5 @@ def test_without_validation_the_wait_is_exact(
 
 
 def test_interval_out_of_range() -> None:
-    with pytest.raises(ValueError, match=r"throughput\.every_n_steps"):
+    with pytest.raises(ValueError, match="every_n_steps: 0 given"):
         Throughput(0)

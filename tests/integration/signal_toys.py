@@ -145,16 +145,24 @@ class Sent:
 
 
 class Sends(Callback):
-    """Sends this process the signals of `plan`, which a test sets, each once."""
+    """Sends this process the signals of `plan`, which a test sets, each once.
+
+    In a process that a test starts, the first of several gets the one that `SIGNALLED_AT` names by
+    its hook and batches.
+    """
 
     plan: ClassVar[list[Sent]] = []
-    sent: ClassVar[list[Sent]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        named = os.environ.get("SIGNALLED_AT", "").split()
+        if named and trainer.is_global_zero:
+            self.plan[:] = [Sent(named[0], int(named[1]))]
+        self._pass("setup", trainer)
 
     def _pass(self, hook: str, trainer: Trainer) -> None:
         batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
         for due in [due for due in self.plan if (due.hook, due.batches) == (hook, batches)]:
             self.plan.remove(due)
-            self.sent.append(due)
             for _ in range(due.times):
                 os.kill(os.getpid(), due.number)
 
@@ -177,7 +185,7 @@ class Stops(Callback):
 def _add_hooks() -> None:
     """Gives `Sends` all hooks that it may be asked to send a signal in."""
     hooks = (
-        *("setup", "on_fit_start", "on_sanity_check_start", "on_sanity_check_end"),
+        *("on_fit_start", "on_sanity_check_start", "on_sanity_check_end"),
         *("on_train_start", "on_train_epoch_start", "on_train_batch_start", "on_train_batch_end"),
         *("on_validation_start", "on_validation_batch_end", "on_validation_epoch_end"),
         *("on_validation_end", "on_save_checkpoint", "on_train_epoch_end", "on_train_end"),

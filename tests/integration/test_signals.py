@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 from lightning_app.cli import main
 from tests.integration.signal_toys import Sends, Sent
 
+REPOSITORY = Path(__file__).parents[2]
 HERE = "tests.integration.signal_toys"
 ARGS = (
     *("--model", f"{HERE}.SignalModule", "--data", f"{HERE}.SignalDataModule"),
@@ -274,3 +278,30 @@ def test_a_signal_in_the_sanity_check(place: str, whole: Whole, tmp_path: Path) 
     run, codes = broken(tmp_path, given, [Sent(place, 0)])
     assert codes == [143, 0]
     assert_equal_runs(run, whole(given))
+
+
+def in_two_processes(root: Path, given: str, signalled_at: str = "") -> int:
+    more = "--trainer.devices 2 --trainer.strategy ddp --preemption.every_n_steps 1"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "lightning_app", "fit", *ARGS, "--run_root", str(root)),
+            *(*given.split(), *more.split()),
+        ],
+        env=os.environ | {"SIGNALLED_AT": signalled_at, "OMP_NUM_THREADS": "1"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_is_signalled(tmp_path: Path) -> None:
+    """A validation is due after the sixth batch, the fifth ends an epoch, the seventh the fit."""
+    given = f"--trainer.max_steps 7 --data.init_args.batches 10 {BY_BATCHES} 3"
+    assert in_two_processes(tmp_path / "whole", given) == 0
+    for place in ("on_train_batch_end 5", "on_train_batch_end 6", "on_train_batch_end 7"):
+        root = tmp_path / place
+        assert in_two_processes(root, given, place) == 143
+        assert in_two_processes(root, given) == 0
+        assert_equal_runs(only_run(root), only_run(tmp_path / "whole"))

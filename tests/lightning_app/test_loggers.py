@@ -1,6 +1,7 @@
 import csv
 import errno
 import json
+import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,12 +9,14 @@ from typing import cast
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from callbacks.publishing import publish
 from lightning_app.loggers import RunCSVLogger
-from lightning_app.senders import RunWandbLogger
+from lightning_app.redaction import Redaction
+from lightning_app.senders import RunWandbLogger, guarded
 from tests.lightning_app.conftest import Command
 
 
@@ -136,3 +139,27 @@ def test_paths_of_a_users_own_checkpoints_move_with_the_run(toy: Command, tmp_pa
         # Else Lightning forgets which one was the best.
         warnings.filterwarnings("error", message="The dirpath has changed")
         assert toy("fit", "--trainer.max_steps", "8", "--resume", str(moved), *given) == 0
+
+
+def test_a_users_own_wandb_logger_tells_no_more_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lightning", "fit", "--config", "patient-doe.yaml"])
+    logger = WandbLogger(save_dir=tmp_path, offline=True)
+    guarded(logger, Redaction(ArgumentParser(), ()))
+    logger.experiment.log({"loss": 0.5})
+    print("printed-doe")
+    logger.experiment.finish()
+    (record,) = [path for path in tmp_path.rglob("*.wandb") if "latest" not in str(path)]
+    assert b"loss" in record.read_bytes()
+    files = [path for path in record.parent.rglob("*") if path.is_file() and path.suffix != ".log"]
+    held = b"".join(path.read_bytes() for path in [*files, *record.parent.rglob("output.log")])
+    for word in ("patient-doe", "printed-doe", str(tmp_path), sys.executable):
+        assert word.encode() not in held
+
+
+def test_a_setting_of_wandb_that_a_user_gives_is_kept(tmp_path: Path) -> None:
+    logger = WandbLogger(save_dir=tmp_path, offline=True, settings={"console": "wrap"})
+    guarded(logger, Redaction(ArgumentParser(), ()))
+    settings = logger._wandb_init["settings"]
+    assert (settings["console"], settings["x_disable_meta"]) == ("wrap", True)

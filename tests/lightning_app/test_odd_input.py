@@ -75,6 +75,8 @@ YAML = [
     ("on: x", "the key on is read as bool"),
     ("~: x", "the key ~ is read as null"),
     ("ema: {1.5: x}", "the key ema.1.5 is read as float"),
+    ("model: {init_args: {1: x}}", "the key model.init_args.1 is read as int"),
+    ("model: {init_args: {of: {no: x}}}", "the key model.init_args.of.no is read as bool"),
     ("? [a]\n: x", "a seq stands where a key is expected"),
     ("? {a: b}\n: x", "a map stands where a key is expected"),
     ('run_root: "a\\0b"', "run_root (in c.yaml): holds a NUL character"),
@@ -376,3 +378,15 @@ def test_a_file_of_an_exclusion_that_never_ends(places: Path, capsys: Captured) 
 def test_values_are_read_as_the_parser_reads_them() -> None:
     read = load("{a: 1e-4, b: 2026-01-01, c: .inf, d: 1_0, e: yes, f: '1'}", "x")
     assert read == {"a": 1e-4, "b": "2026-01-01", "c": float("inf"), "d": 10, "e": True, "f": "1"}
+
+
+def test_numbers_are_keys_where_an_argument_takes_them() -> None:
+    text = """\
+trainer:
+  callbacks:
+  - class_path: GradientAccumulationScheduler
+    init_args:
+      scheduling: {0: 2, 4: 8}
+"""
+    (callback,) = load(text, "c.yaml")["trainer"]["callbacks"]
+    assert callback["init_args"]["scheduling"] == {0: 2, 4: 8}

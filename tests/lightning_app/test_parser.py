@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -9,7 +10,8 @@ from lightning.pytorch import LightningDataModule, LightningModule
 import data_modules
 import meddiff
 from lightning_app.cli import main
-from lightning_app.parser import BASES, arguments_of, subclasses
+from lightning_app.config_files import Given
+from lightning_app.parser import BASES, arguments_of, in_few_words, subclasses
 
 DATA = sorted(subclasses(LightningDataModule).keys() & set(data_modules.__all__))
 
@@ -71,3 +73,25 @@ def test_an_unknown_class_is_answered_with_those_that_can_be_made(
     assert "HybridDiffusionModule" in text
     for base in ("AdamWModule", "Segmenter", "ScoreModule", "LightningModule,"):
         assert base not in text
+
+
+def test_a_wrong_value_is_named_where_it_stands() -> None:
+    callback = {"class_path": "EarlyStopping", "init_args": {"monitor": 7}}
+    config = {"best": {"monitor": "val/loss"}, "trainer": {"callbacks": [callback]}}
+    given = Given([], [Path("c.yaml")], [config])
+    said = "Parser key \"monitor\": Expected a <class 'str'>. Got value: 7"
+    place = "trainer.callbacks[0].init_args.monitor"
+    assert in_few_words(said, given, []) == f"{place}: expected str. Got value: 7"
+    said = said.replace("7", "val/loss")
+    assert in_few_words(said, given, []).startswith("best.monitor: ")
+
+
+@pytest.mark.parametrize("section", ["model", "data"])
+def test_a_class_of_the_other_section_is_told_under_its_own(
+    section: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = {"model": "ISICDataModule", "data": "HybridDiffusionModule"}[section]
+    assert main(["fit", "--model", name, "--data", name]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith(("error: model: no class", "error: data: no class"))
+    assert f"did you mean {name!r}" not in text

@@ -92,14 +92,17 @@ STR_CLASS = "lightning.pytorch.callbacks.EarlyStopping"
         ([101], list[str | int], [REDACTED]),
         ([101], Sequence[str] | None, [REDACTED]),
         ([0.9, 0.99], tuple[float, float], [0.9, 0.99]),
-        ([0.9, "x"], Any, [0.9, REDACTED]),
+        ([0.9, "x"], Any, [REDACTED, REDACTED]),
+        ([101], object, [REDACTED]),
+        ([101], list, [REDACTED]),
+        ({"age": 41}, dict, {REDACTED: REDACTED}),
         ((1, 2), tuple[int, ...] | str, [1, 2]),
         ({"smith"}, set[str], [REDACTED]),
         ([0, 1], list[int] | str | int, [0, 1]),
         ([["smith", 5]], list[list[str]], [[REDACTED, REDACTED]]),
         # Mappings: keys are somebody's own words, but those of declared fields.
         ({"smith": 1.5}, dict[str, float], {REDACTED: 1.5}),
-        ({"smith": 1, "doe": 2}, Any, {REDACTED: 1, "<redacted 2>": 2}),
+        ({"smith": 1, "doe": 2}, dict[str, int], {REDACTED: 1, "<redacted 2>": 2}),
         ({101: 1.5}, dict[str, float], {REDACTED: 1.5}),
         ({3: 1.5}, dict[int, float], {3: 1.5}),
         ({"mild": "doe"}, Mapping[Kind, str], {"mild": REDACTED}),
@@ -170,7 +173,11 @@ STR_CLASS = "lightning.pytorch.callbacks.EarlyStopping"
             Any,
             {"class_path": "EarlyStopping", "dict_kwargs": {REDACTED: 1}},
         ),
-        ({"class_path": STR_CLASS, "smith": 1}, Any, {REDACTED: REDACTED, "<redacted 2>": 1}),
+        (
+            {"class_path": STR_CLASS, "smith": 1},
+            Any,
+            {REDACTED: REDACTED, "<redacted 2>": REDACTED},
+        ),
     ],
 )
 def test_what_leaves_of_a_value(value: Any, hint: Any, left: Any) -> None:

@@ -2,15 +2,19 @@ import copy
 import inspect
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LightningCLI
 
 from lightning_app.cli import MedDiffCLI, main
-from lightning_app.restore import remembered_config
+from lightning_app.errors import UsageError
+from lightning_app.restore import check_arguments, remembered_config
 from tests.lightning_app.conftest import Command
 from tests.lightning_app.toys import HERE, Rates
 
@@ -24,6 +28,33 @@ def _no_rates() -> Iterator[None]:
     Rates.seen = []
     yield
     Rates.seen = []
+
+
+@dataclass
+class Site:
+    """A type of a user's own."""
+
+    beds: int
+
+
+class Colour(Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize("value", [Site(3), Colour.RED, [Site(3)], {"a": Colour.RED}, print])
+def test_a_fit_whose_checkpoints_could_not_be_read_is_refused(value: Any) -> None:
+    module = LightningModule()
+    module.save_hyperparameters({"width": 3, "odd": value})
+    with pytest.raises(UsageError, match=r"^model\.init_args\.odd: .*cannot hold") as caught:
+        check_arguments(module)
+    assert "self.save_hyperparameters(ignore=['odd'])" in str(caught.value)
+
+
+def test_plain_arguments_of_a_users_module_are_kept() -> None:
+    module = LightningModule()
+    plain = {"a": None, "b": [1, (2.5, "x")], "c": {"d": True}, "e": Path("x"), "f": torch.zeros(2)}
+    module.save_hyperparameters(plain)
+    check_arguments(module)
 
 
 def test_the_private_method_that_is_replaced_is_still_called() -> None:

@@ -118,8 +118,8 @@ def test_a_workers_error_is_told_as_its_own() -> None:
 
 
 ROOTS = [
-    ("file", "a file is where a folder"),
-    ("x" * 300, "the name is too long"),
+    ("file", "--run_root file: is a file"),
+    ("x" * 300, "a name of 300 bytes"),
     ("/proc/runs", "no folder can be made there"),
 ]
 
@@ -152,4 +152,4 @@ def test_a_command_whose_output_cannot_be_written_says_so(
 def test_phantoms_below_a_file_are_refused(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "file").write_text("")
     assert main(["phantom", "isic", "--root", str(tmp_path / "file" / "x"), "--num", "1"]) == 2
-    assert "a file is where a folder is needed" in capsys.readouterr().err
+    assert "is a file, and nothing can lie in it" in capsys.readouterr().err

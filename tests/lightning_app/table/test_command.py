@@ -144,7 +144,7 @@ def test_workers_share_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--scale", "cpu_demoo"], "--scale: no 'cpu_demoo'; did you mean 'cpu_demo'?"),
         (["--scale", "cpu", "--columns", "ph3"], "--columns: no 'ph3'; did you mean 'ph2'?"),
         (["--scale", "cpu", "--rows", "13"], "--rows: no '13'"),
-        (["--scale", "cpu", "--seeds", "0"], "--seeds: invalid number of at least 1"),
+        (["--scale", "cpu", "--seeds", "0"], "--seeds: '0' given, expected a number of at least 1"),
         (["--scale", "cpu", "--set", "hybrid"], "--set hybrid: expected STAGE.KEY=VALUE"),
         (["--scale", "cpu", "--set", "hybird.a=1"], "no 'hybird'; did you mean 'hybrid'?"),
         (["--scale", "cpu", "--data", "nowhere"], "--data nowhere: is no folder"),

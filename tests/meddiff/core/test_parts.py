@@ -15,9 +15,9 @@ from meddiff.core.checkpoint import (
     check_written_by,
     identity_of,
     read_checkpoint,
-    whole_sibling,
 )
 from meddiff.core.parts import fault_in_training, fault_in_weights
+from meddiff.core.torch_file import whole_sibling
 
 COUNTS = {"ready": 3, "started": 3, "processed": 3, "completed": 2}
 
