@@ -36,12 +36,14 @@ class Asked:
         config: The resolved config now asked for.
         launch: The launch that this process belongs to.
         checkpoint: What was given to go on from in the place of the run's last one.
+        given: The keys that were given, by options or in files.
     """
 
     subcommand: str
     config: dict[str, Any]
     launch: Launch
     checkpoint: Path | None = None
+    given: frozenset[str] = frozenset()
 
     @property
     def limits(self) -> Limits:
@@ -108,7 +110,7 @@ def choose_run(parent: Path, asked: Asked) -> Choice:
     differing: list[str] = []
     for path, record in _runs_in(parent, asked.subcommand):
         try:
-            different = difference(asked.config, path, record)
+            different = difference(asked.config, path, record, asked.given)
             if different is not None:
                 differing.append(f"{path}, differs in {different}")
             elif _is_left(path, asked, found):

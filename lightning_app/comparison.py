@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,23 @@ ASIDE = (
 )
 
 
-def difference(config: Mapping[str, Any], run: Path, record: Mapping[str, Any]) -> str | None:
+def difference(
+    config: Mapping[str, Any],
+    run: Path,
+    record: Mapping[str, Any],
+    given: Set[str] = frozenset(),
+) -> str | None:
     """What of a run differs from the config that is asked for, in words; None if it is the same.
 
     On another number of processes batches and accumulation may differ too, as long as they come to
-    as many images a step.
+    as many images a step. A key that the run's config lacks is of a later version, and differs only
+    where it was given.
 
     Args:
         config: The resolved config.
         run: The run directory.
         record: Its record.
+        given: The keys that were given now, by options or in files.
 
     Raises:
         UsageError: If the config of the run is damaged.
@@ -66,8 +73,28 @@ def difference(config: Mapping[str, Any], run: Path, record: Mapping[str, Any]) 
         aside = (*ASIDE, SIZE, ACCUMULATED)
         if before.images != now.images:
             found.append(f"the images of a step, {before} before and {now} now")
-    found += differences(comparable(config, aside), comparable(theirs, aside))
+    found += [
+        key
+        for key in differences(comparable(config, aside), comparable(theirs, aside))
+        if _has(theirs, key) or _is_given(key, given)
+    ]
     return ", ".join(found[:5]) or None
+
+
+def _has(config: Mapping[str, Any], key: str) -> bool:
+    value: Any = config
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _is_given(key: str, given: Set[str]) -> bool:
+    """Whether a key was given, or its section, or a key in it."""
+    return any(
+        f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in given
+    )
 
 
 def batch_of(config: Mapping[str, Any]) -> TotalBatch | None:

@@ -236,11 +236,9 @@ class MedDiffCLI(LightningCLI):
             return None
         if self._launch.run_dir is not None:
             return Path(self._launch.run_dir)
-        return run_to_resume(
-            asked,
-            parent,
-            Asked(str(self.subcommand), self._resolved(), self._launch, self._checkpoint_path),
-        )
+        name, given = str(self.subcommand), frozenset(dict(self._given.given_keys()))
+        now = Asked(name, self._resolved(), self._launch, self._checkpoint_path, given)
+        return run_to_resume(asked, parent, now)
 
     def instantiate_classes(self) -> None:
         """Instantiates model and data, then the run directory, then the Trainer."""

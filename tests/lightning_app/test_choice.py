@@ -1,5 +1,6 @@
 """Runs that are damaged, held or on other processes do not keep others from going on."""
 
+import copy
 import json
 import os
 import shutil
@@ -56,6 +57,20 @@ def chosen(run: Path, **config: Any) -> Path | None:
     asked = read_config(run)
     asked["trainer"] |= config
     return choose_run(run.parent, Asked("fit", asked, Launch())).run
+
+
+def test_a_run_of_a_version_without_an_option_goes_on(killed: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(killed, tmp_path / "ToyModule" / "1"))
+    asked = read_config(run)
+    earlier = copy.deepcopy(asked)
+    del earlier["wandb"]["pictures"]
+    (run / "config.yaml").write_text(yaml.safe_dump(earlier))
+    going_on = {
+        given: choose_run(run.parent, Asked("fit", asked, Launch(), given=frozenset({given}))).run
+        for given in ("wandb.enabled", "wandb.pictures", "wandb")
+    }
+    assert going_on.pop("wandb.enabled") == run
+    assert set(going_on.values()) == {None}
 
 
 def put(path: Path, damage: str) -> None:
