@@ -4,6 +4,7 @@ import inspect
 import pydoc
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 from typing import Any, NoReturn
 
 import yaml
@@ -35,6 +36,9 @@ def _load_bounded(text: str) -> Any:
 
 
 set_loader("yaml", _load_bounded, (yaml.YAMLError,))
+
+# Lightning's Timer has a member of an enumeration as the default of an argument that is a `str`.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, item: dumper.represent_data(item.value))
 
 
 class MedDiffParser(LightningArgumentParser):

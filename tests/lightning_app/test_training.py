@@ -138,3 +138,14 @@ def test_run_root_moves_the_runs(toy: Command, tmp_path: Path) -> None:
     assert toy("fit", "--trainer.max_steps", "1", "--run_root", "elsewhere") == 0
     assert len(list((tmp_path / "elsewhere" / "ToyModule").iterdir())) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_timer_of_lightning_can_be_given(
+    toy: Command, toy_runs: Callable[[], list[Path]]
+) -> None:
+    timer = '[{"class_path": "Timer", "init_args": {"duration": "00:01:00:00"}}]'
+    assert toy("fit", "--trainer.max_steps", "1", "--trainer.callbacks", timer) == 0
+    (run,) = toy_runs()
+    (kept,) = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert kept["init_args"]["interval"] == "step"
+    assert toy("test", "--ckpt_path", str(run)) == 0
