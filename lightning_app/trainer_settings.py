@@ -77,6 +77,10 @@ def check_trainer(asked: Mapping[str, Any]) -> None:
     for name, kinds in RANGES.items():
         if isinstance(value := asked.get(name), int | float) and not isinstance(value, bool):
             check_number(f"trainer.{name}", value, *kinds)
+    for unit in ("steps", "epochs"):
+        least, most = asked.get(f"min_{unit}"), asked.get(f"max_{unit}")
+        if least is not None and most is not None and 0 <= most < least:
+            raise UsageError(f"trainer.min_{unit}: {least} given, and max_{unit} is {most}")
     _check_devices(asked.get("devices"))
     for name in ("max_time", "val_check_interval"):
         if not isinstance(value := asked.get(name), int | float | None):

@@ -209,6 +209,13 @@ def test_refused(row: tuple[str, ...], parse: Parse) -> None:
     assert len(message.splitlines()) <= 4
 
 
+@pytest.mark.parametrize("unit", ["steps", "epochs"])
+def test_a_least_end_beyond_the_last_is_refused(unit: str, parse: Parse) -> None:
+    with pytest.raises(UsageError, match=rf"trainer\.min_{unit}: 9 given, and max_{unit} is 8"):
+        parse(*ARGS, f"--trainer.min_{unit}=9", f"--trainer.max_{unit}=8")
+    parse(*ARGS, f"--trainer.min_{unit}=9", f"--trainer.max_{unit}=-1")
+
+
 def test_there_are_enough() -> None:
     assert len(ROWS) >= 150
 
