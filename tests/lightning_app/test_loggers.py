@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 import torch
+import wandb
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
@@ -100,6 +101,7 @@ def test_wandb_gets_the_config_without_paths_and_one_id(
     given += ["--data.init_args.root", str(secret), "--model.init_args.init_from", str(secret)]
     assert toy("fit", "--trainer.max_steps", "2", *given) == 0
     assert toy("fit", "--trainer.max_steps", "4", "--resume", "auto", *given) == 0
+    wandb.teardown()  # its process may still be writing
     (run,) = (tmp_path / "runs" / "ToyModule").iterdir()
     identity = json.loads((run / "run.json").read_text())["wandb_id"]
     files = [path for path in (run / "wandb").rglob("*.wandb") if not path.is_symlink()]
@@ -150,6 +152,7 @@ def test_a_users_own_wandb_logger_tells_no_more_of_the_machine(
     logger.experiment.log({"loss": 0.5})
     print("printed-doe")
     logger.experiment.finish()
+    wandb.teardown()  # its process may still be writing
     (record,) = [path for path in tmp_path.rglob("*.wandb") if "latest" not in str(path)]
     assert b"loss" in record.read_bytes()
     files = [path for path in record.parent.rglob("*") if path.is_file() and path.suffix != ".log"]

@@ -15,6 +15,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import wandb
 import yaml
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -214,6 +215,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
         own.run("predict", "predict", "--ckpt_path", run)
         slices = own.write("patient-garcia", config(own.volumes(), None))
         own.run("volumes", "fit", "--config", slices)
+        wandb.teardown()  # its process may still be writing
         yield own
     sys.modules.pop("clinic_nakamura", None)
 
