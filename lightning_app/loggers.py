@@ -189,8 +189,11 @@ def make_loggers(
     if config.tensorboard.enabled:
         own = RunTensorBoardLogger(run_dir, name="tensorboard", version="", purge_step=resumed_step)
         sending.insert(0, own)
-    redaction = Redaction(parser, kinds)
-    return [RunCSVLogger(run_dir), *(guarded(logger, redaction) for logger in sending)]
+    loggers: list[Logger] = [RunCSVLogger(run_dir)]
+    if sending:  # it takes a second to ask all types
+        redaction = Redaction(parser, kinds)
+        loggers += [guarded(logger, redaction) for logger in sending]
+    return loggers
 
 
 def run_title(run_dir: Path, module_class: str) -> str:

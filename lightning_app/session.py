@@ -263,10 +263,8 @@ class SessionCallback(Callback):
             optimizers = [optimizer_values(optimizer) for optimizer in trainer.optimizers]
             self._session.note_used("optimizers", optimizers)
             named = {
-                str(number): values | {"class": type(optimizer)}
-                for number, (values, optimizer) in enumerate(
-                    zip(optimizers, trainer.optimizers, strict=True)
-                )
+                str(number): optimizers[number] | {"class": type(optimizer)}
+                for number, optimizer in enumerate(trainer.optimizers)
             }
             for logger in trainer.loggers:
                 logger.log_hyperparams({"optimizers": named})

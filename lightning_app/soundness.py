@@ -64,7 +64,7 @@ def _begin_from(directory: Path) -> str:
 
 
 def check_files(directory: Path, *, checkpoints: bool = True) -> None:
-    """Checks what a fit reads when it goes on.
+    """Checks what a fit reads when it goes on; the lock is looked at before, by `check_lock`.
 
     Args:
         directory: The run directory.
@@ -73,7 +73,6 @@ def check_files(directory: Path, *, checkpoints: bool = True) -> None:
     Raises:
         UsageError: If a file is damaged; says how to go on.
     """
-    check_lock(directory)
     if os.path.lexists(directory / SPLITS):
         read_splits(directory / SPLITS)
     _check_metrics(directory / "metrics.csv")

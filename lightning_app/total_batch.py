@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 from lightning.pytorch.trainer.states import TrainerFn
@@ -93,12 +94,8 @@ def processes_of(asked: Mapping[str, Any]) -> int | None:
     try:
         connector = _AcceleratorConnector(**settings)
         return len(connector._parallel_devices) * int(asked.get("num_nodes") or 1)
-    except (ValueError, RuntimeError, TypeError):  # told when the Trainer itself is made
-        return None
-    except Exception as error:
-        if type(error).__name__ == "MisconfigurationException":
-            return None
-        raise
+    except (ValueError, RuntimeError, TypeError, MisconfigurationException):
+        return None  # told when the Trainer itself is made
 
 
 def recorded_processes(record: Mapping[str, Any]) -> int | None:

@@ -127,9 +127,7 @@ def check_weights(checkpoint: dict[str, Any], path: str | Path) -> None:
     Raises:
         CheckpointError: If it is one; names the part.
     """
-    fault = fault_in_weights(checkpoint)
-    if fault is not None:
-        raise CheckpointError(f"{path}: is not a whole checkpoint: {fault}{_or(Path(path))}")
+    _stop_on(fault_in_weights(checkpoint), path)
 
 
 def check_arguments(checkpoint: dict[str, Any], path: str | Path) -> None:
@@ -140,10 +138,7 @@ def check_arguments(checkpoint: dict[str, Any], path: str | Path) -> None:
     """
     check_weights(checkpoint, path)
     if "hyper_parameters" not in checkpoint:
-        raise CheckpointError(
-            f"{path}: is not a whole checkpoint: it lacks hyper_parameters, the arguments that its "
-            f"module was made with{_or(Path(path))}"
-        )
+        _stop_on("it lacks hyper_parameters, the arguments that its module was made with", path)
 
 
 def check_training(checkpoint: dict[str, Any], path: str | Path) -> None:
@@ -152,7 +147,10 @@ def check_training(checkpoint: dict[str, Any], path: str | Path) -> None:
     Raises:
         CheckpointError: If it is one; names the part.
     """
-    fault = fault_in_training(checkpoint)
+    _stop_on(fault_in_training(checkpoint), path)
+
+
+def _stop_on(fault: str | None, path: str | Path) -> None:
     if fault is not None:
         raise CheckpointError(f"{path}: is not a whole checkpoint: {fault}{_or(Path(path))}")
 

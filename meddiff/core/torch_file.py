@@ -3,6 +3,7 @@
 import pickle
 import warnings
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,18 @@ def load_file(path: Path, mapped: bool) -> Any:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip)
     # Lightning's files have sums, those of others need not; torch compares none.
     if is_zip and isinstance(content, dict) and _LIGHTNING in content:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        state = path.stat()
+        damaged = _damaged_part(path.absolute(), state.st_ino, state.st_size, state.st_mtime_ns)
         if damaged is not None:
             raise ValueError(f"the sum of {damaged} is another one")
     return content
+
+
+@cache
+def _damaged_part(path: Path, *state: int) -> str | None:
+    """The first part of an archive whose sum is another one; read once while its file stays so."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def whole_sibling(path: Path) -> tuple[Path, int] | None:

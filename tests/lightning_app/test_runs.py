@@ -1,19 +1,18 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from lightning_app.cli import main
 from lightning_app.run_summary import Best, summary_of
 from lightning_app.runs import figures_text, find_runs
+from tests.lightning_app.test_lock import write_lock
 
 Captured = pytest.CaptureFixture[str]
 
@@ -49,18 +48,6 @@ def checkpoints(run: Path) -> Path:
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "best.ckpt").touch()
     return run / "checkpoints" / "best.ckpt"
-
-
-def lock(run: Path, **changes: Any) -> None:
-    held = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
-        "slurm_job": None,
-        "slurm_restart": "0",
-        "launch": None,
-    }
-    (run / "run.lock").write_text(json.dumps(held | changes))
 
 
 def test_a_fit_at_a_glance(tmp_path: Path) -> None:
@@ -112,7 +99,7 @@ def test_the_state_of_a_run(
 ) -> None:
     run = write(tmp_path / "m" / "1", FIT | {"state": recorded, "error": "why"})
     if held is not None:
-        lock(run, **held)
+        write_lock(run, **held)
     summary = summary_of(run)
     assert summary.state == state
     assert ("process" in str(summary.note)) == (state == "running")
@@ -120,7 +107,7 @@ def test_the_state_of_a_run(
 
 def test_a_silent_lock_elsewhere_is_stale(tmp_path: Path) -> None:
     run = write(tmp_path / "m" / "1", FIT | {"state": "running"})
-    lock(run, host="elsewhere")
+    write_lock(run, host="elsewhere")
     os.utime(run / "run.lock", (time.time() - 1000,) * 2)
     assert summary_of(run).state == "stale"
 
